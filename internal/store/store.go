@@ -1,0 +1,216 @@
+// Package store is the contract of Tollkey's durable state: what can be read, what can be changed in a transaction, and
+// how changes and nodes are known. It holds types and comments, no SQL; internal/sqlstore implements it on SQLite and
+// PostgreSQL, and internal/conformance proves both.
+//
+// Rules that hold for every method:
+//   - Everything is confined to the workspace given; a thing of another workspace is answered as a missing one.
+//   - A missing thing is a *tollkey.Error with CodeNotFound and the Reason of its kind; a duplicate has CodeConflict; a
+//     store that cannot be asked is tollkey.Unavailable. Other errors are faults of this program.
+//   - Returned values are the caller's; the store keeps no reference to them, nor to arguments.
+//   - All methods of Store may be called concurrently; a Reader or Tx belongs to one goroutine.
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/tollkey/tollkey"
+)
+
+// Store is the whole of it, as the composition root hands it out.
+type Store interface {
+	// View runs fn on one snapshot. fn may run twice.
+	View(ctx context.Context, fn func(Reader) error) error
+	// Update runs fn in a transaction, writes what fn gave to Audit and Announce as its last statements, and commits. It
+	// returns the number of the change, or 0 when nothing was announced. fn may run twice; it must do nothing but talk to
+	// its Tx. When fn returns an error, nothing is written and that error is returned.
+	Update(ctx context.Context, now time.Time, fn func(Tx) error) (change int64, err error)
+
+	Lookups
+	Changes
+	// Lease takes or renews the lease called name for holder until ttl from now by the store's clock. It reports false
+	// while another holder's lease is live. Release gives it back early.
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
+	Release(ctx context.Context, name, holder string) error
+}
+
+// Lookups are the hot path's cold reads. Each is one indexed statement, hence one snapshot.
+type Lookups interface {
+	// KeyByDigest returns the live key with that digest whatever its workspace or state, or nil, nil when there is none
+	// (never existed, or deleted). Root keys are not keys.
+	KeyByDigest(ctx context.Context, digest tollkey.Digest) (*KeyRecord, error)
+	// RootKeyByDigest is the same for root keys.
+	RootKeyByDigest(ctx context.Context, digest tollkey.Digest) (*RootKeyRecord, error)
+	// Digests calls fn with the digest of every key and root key, in slices that fn must not keep; with first and last set, only
+	// with those of keys whose id is in that closed range.
+	Digests(ctx context.Context, first, last tollkey.KeyID, fn func([]tollkey.Digest) error) error
+}
+
+// KeyRecord is a key with what its verification depends on besides.
+type KeyRecord struct {
+	tollkey.Key
+	APIDeleted       bool
+	IPAllowList      []string
+	WorkspaceEnabled bool
+}
+
+// RootKeyRecord is a root key with the state of its workspace.
+type RootKeyRecord struct {
+	tollkey.RootKey
+	WorkspaceMissing  bool
+	WorkspaceEnabled  bool
+	RequestsPerMinute int64 // negative = no cap
+}
+
+// Changes is the feed of announced changes and the list of the nodes that follow it.
+type Changes interface {
+	// Head returns the number of the last committed change and the epoch of the store. The epoch changes when the store is
+	// restored from a backup; whoever cached something under another epoch must drop it.
+	Head(ctx context.Context) (Head, error)
+	// ChangesAfter returns up to limit changes with numbers above after, ascending. Changes are kept for an hour.
+	ChangesAfter(ctx context.Context, after int64, limit int) ([]tollkey.Change, error)
+	// Heartbeat writes this node's row with the store's present time and returns the Head, in one round trip where the
+	// engine can.
+	Heartbeat(ctx context.Context, node Node) (Head, error)
+	// Acknowledge writes only the applied number.
+	Acknowledge(ctx context.Context, id string, applied int64) error
+	// Nodes lists the rows with their age by the store's clock.
+	Nodes(ctx context.Context) ([]NodeStatus, error)
+	RemoveNode(ctx context.Context, id string) error
+	// Watch returns a channel that receives (never blocks, may coalesce) soon after a change was committed, by this process or,
+	// where the engine can tell, by any other. It is closed when ctx ends. It is a hint only: followers poll as well.
+	Watch(ctx context.Context) <-chan struct{}
+	// PruneChanges deletes up to limit changes and rows of dead nodes that are older than age, and reports how many.
+	PruneChanges(ctx context.Context, age time.Duration, limit int) (int, error)
+}
+
+// Head is the end of the feed.
+type Head struct {
+	Number int64
+	Epoch  string
+}
+
+// Node is a process that answers from a cache.
+type Node struct {
+	ID      string // one boot of one process
+	Applied int64  // the last change it has applied
+}
+
+// NodeStatus is a Node as the others see it.
+type NodeStatus struct {
+	Node
+	Age time.Duration // since its last heartbeat
+}
+
+// Reader reads one snapshot.
+type Reader interface {
+	Workspace(ctx context.Context, id tollkey.WorkspaceID) (*tollkey.Workspace, error)
+	// CountWorkspaces is for the first start.
+	CountWorkspaces(ctx context.Context) (int64, error)
+
+	RootKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) (*tollkey.RootKey, error)
+	ListRootKeys(ctx context.Context, ws tollkey.WorkspaceID, page Page) ([]tollkey.RootKey, error)
+
+	// API returns a live API.
+	API(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID) (*tollkey.API, error)
+	// Key returns a live key of a live API, whole.
+	Key(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) (*tollkey.Key, error)
+	// ListKeys returns live keys by ascending id, whole, in a bounded number of statements.
+	ListKeys(ctx context.Context, ws tollkey.WorkspaceID, filter KeyFilter, page Page) ([]tollkey.Key, error)
+
+	// Identity returns the live identity with that external id.
+	Identity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (*tollkey.Identity, error)
+	// PermissionsBySlug returns those that exist, matching without regard to case, ordered by slug.
+	PermissionsBySlug(ctx context.Context, ws tollkey.WorkspaceID, slugs []string) ([]tollkey.Permission, error)
+	// RolesByName returns those that exist, matching without regard to case, ordered by name, with their permissions.
+	RolesByName(ctx context.Context, ws tollkey.WorkspaceID, names []string) ([]tollkey.Role, error)
+}
+
+// Page asks for up to Limit rows whose id is From or above; From "" starts at the beginning.
+type Page struct {
+	From  string
+	Limit int
+}
+
+// KeyFilter narrows ListKeys.
+type KeyFilter struct {
+	API        tollkey.APIID
+	ExternalID string // "" = any
+}
+
+// Tx is a transaction: a Reader that sees its own writes, and the writes.
+type Tx interface {
+	Reader
+	// Now is the time given to Update; all rows of a transaction agree on it.
+	Now() time.Time
+
+	CreateWorkspace(ctx context.Context, w *tollkey.Workspace) error
+	CreateRootKey(ctx context.Context, k *tollkey.RootKey) error
+	// UpdateRootKey writes the fields that u holds; it is not found when deleted.
+	UpdateRootKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u RootKeyUpdate) error
+	DeleteRootKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) error
+	// LockRootKeys makes transactions that change root keys of the workspace follow one another, so that "the last one
+	// that can …" can be decided.
+	LockRootKeys(ctx context.Context, ws tollkey.WorkspaceID) error
+
+	CreateAPI(ctx context.Context, a *tollkey.API) error
+	// DeleteAPI marks a live API as deleted; its keys stay but cannot be reached.
+	DeleteAPI(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID) error
+
+	// CreateKeys inserts the keys with their credits, limits and links. Identity, Permissions and Roles must exist; only
+	// their ids are read. A digest that exists is a conflict.
+	CreateKeys(ctx context.Context, keys []*tollkey.Key) error
+	// UpdateKey writes the fields that u holds and sets UpdatedAt. Two updates of different fields never undo each other.
+	UpdateKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u KeyUpdate) error
+	// DeleteKey marks a key as deleted, or with permanent removes it and all that hangs on it.
+	DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, permanent bool) error
+
+	// PutIdentity returns the live identity with that external id, making it when there is none; concurrent calls
+	// converge on one.
+	PutIdentity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (id tollkey.IdentityID, created bool, err error)
+	// PutPermissions returns one permission per slug, making those that do not exist in any letter case. The result is
+	// ordered by slug, without repeats; created holds the new ones.
+	PutPermissions(ctx context.Context, ws tollkey.WorkspaceID, slugs []string) (all, created []tollkey.Permission, err error)
+	// CreatePermission is a conflict when the slug exists in any letter case.
+	CreatePermission(ctx context.Context, ws tollkey.WorkspaceID, p *tollkey.Permission) error
+	// CreateRole inserts the role and its links; a name that exists in any letter case is a conflict.
+	CreateRole(ctx context.Context, ws tollkey.WorkspaceID, r *tollkey.Role) error
+
+	// Audit adds entries to what is written at commit.
+	Audit(entries ...tollkey.AuditEntry)
+	// Announce adds to the one change that this transaction announces.
+	Announce(c Announcement)
+}
+
+// Announcement is a part of a Change; the parts of one transaction are merged. A transaction that creates more than 100
+// keys announces them by the range of their ids.
+type Announcement struct {
+	Cells   []string
+	Digests []tollkey.Digest
+	Keys    []tollkey.KeyID // the ids that belong to Digests
+	Flush   bool
+}
+
+// KeyUpdate holds the fields to write; a nil pointer leaves a field alone.
+type KeyUpdate struct {
+	Name        *string                 // "" clears
+	Meta        *[]byte                 // nil slice clears
+	Identity    *tollkey.IdentityID     // "" unlinks
+	Enabled     *bool                   //
+	Expires     *time.Time              // zero clears
+	Remaining   **int64                 // pointer to nil = unlimited
+	Refill      **tollkey.Refill        // pointer to nil clears
+	RateLimits  *[]tollkey.RateLimit    // the whole set; one with the name of a stored one keeps the stored id
+	Permissions *[]tollkey.PermissionID // the whole direct set
+	Roles       *[]tollkey.RoleID       // the whole set
+	Digest      *tollkey.Digest         // with Start: a new secret
+	Start       *string
+}
+
+// RootKeyUpdate holds the fields to write; a nil pointer leaves a field alone.
+type RootKeyUpdate struct {
+	Name        *string
+	Permissions *[]string
+	Enabled     *bool
+	Expires     *time.Time
+}
