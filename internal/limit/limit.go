@@ -35,17 +35,3 @@ type Limiter interface {
 	// not be read back; then nothing was taken.
 	Take(ctx context.Context, now time.Time, requests []Request, decisions []Decision) (taken Taken, ok bool, err error)
 }
-
-// Taken is what a Take has taken until it is known whether the event that carries it was committed. The zero value
-// holds nothing, and Keep and Refund of it do nothing.
-type Taken struct {
-	limiter *Local
-	epoch   uint32
-	takes   []tollkey.Take
-}
-
-// Takes lists what was taken, for the event; requests of cost 0 are not among them.
-func (t Taken) Takes() []tollkey.Take { return t.takes }
-
-// Local is the in-process Limiter.
-type Local struct{}

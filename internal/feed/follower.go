@@ -1,0 +1,289 @@
+// Package feed brings management changes to this node: it applies them in order, keeps the node's lease of its cache, and
+// tells when a change has reached every node.
+//
+// It promises: once Confirm has reported a change as confirmed, no node answers from what was cached before it. A node
+// may answer from its cache only while it Holds its lease, which ends 3 s after the start of its last successful heartbeat by its own
+// monotonic clock; the others stop waiting for it a second later. A stopped, partitioned or frozen node therefore
+// falls silent rather than stale.
+package feed
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/store"
+)
+
+// The clockwork of the feed.
+const (
+	LeaseTTL       = 3 * time.Second
+	deadAfter      = LeaseTTL + time.Second
+	heartbeatEvery = time.Second
+	pollEvery      = 250 * time.Millisecond
+	confirmTimeout = deadAfter + time.Second
+	readAtOnce     = 500
+)
+
+// Learner is told of created keys before the change that created them counts as applied.
+type Learner interface {
+	Learn(digests []tollkey.Digest)
+	// LearnRange reads and learns the digests of the keys with ids in the range.
+	LearnRange(ctx context.Context, first, last tollkey.KeyID) error
+}
+
+// Follower applies changes. Make one with NewFollower, call Start before the first lookup, then Run.
+type Follower struct {
+	Stamps *Stamps
+
+	store   store.Changes
+	node    string
+	solo    bool
+	learner Learner
+	log     *slog.Logger
+
+	base  time.Time    // origin of the monotonic readings below
+	lease atomic.Int64 // nanoseconds after base until which the cache may be used
+
+	mu      sync.Mutex // serializes applying; guards what follows
+	applied int64
+	epoch   string
+	acked   int64
+}
+
+// Options of NewFollower.
+type Options struct {
+	Store store.Changes
+	Node  string // unique to this boot of this process
+	// Solo says that no other process can answer from a cache (SQLite): nothing is acknowledged or waited for.
+	Solo    bool
+	Learner Learner
+	Log     *slog.Logger
+}
+
+// NewFollower returns a Follower that has applied nothing and holds no lease.
+func NewFollower(o Options) *Follower {
+	return &Follower{
+		Stamps: NewStamps(), store: o.Store, node: o.Node, solo: o.Solo, learner: o.Learner, log: o.Log, base: time.Now(),
+	}
+}
+
+// Start registers the node and notes where the feed stands. Whatever is read from the store after Start is kept true by the
+// changes after that point.
+func (f *Follower) Start(ctx context.Context) error { return f.Sync(ctx) }
+
+// Run follows the feed until ctx ends, then takes the node off the list.
+func (f *Follower) Run(ctx context.Context) {
+	poll, beat := time.NewTicker(pollEvery), time.NewTicker(heartbeatEvery)
+	defer poll.Stop()
+	defer beat.Stop()
+	wake := f.store.Watch(ctx)
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			f.leave()
+			return
+		case _, open := <-wake:
+			if !open {
+				wake = nil
+				continue
+			}
+			err = f.poll(ctx)
+		case <-poll.C:
+			err = f.poll(ctx)
+		case <-beat.C:
+			err = f.Sync(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			f.log.Warn("the change feed cannot be read", "error", err)
+		}
+	}
+}
+
+func (f *Follower) leave() {
+	f.lease.Store(0)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := f.store.RemoveNode(ctx, f.node); err != nil {
+		f.log.Warn("this node could not take itself off the list", "error", err)
+	}
+}
+
+// Holds reports whether the node may answer from its cache now.
+func (f *Follower) Holds() bool { return int64(time.Since(f.base)) < f.lease.Load() }
+
+// Ensure returns at once while the lease holds; otherwise it asks the store for a new one. An error means that
+// nothing that is cached may be used.
+func (f *Follower) Ensure(ctx context.Context) error {
+	if f.Holds() {
+		return nil
+	}
+	if err := f.Sync(ctx); err != nil {
+		return err
+	}
+	if !f.Holds() { // the store took longer than a lease lasts
+		return tollkey.Unavailable(nil)
+	}
+	return nil
+}
+
+// Sync renews the lease and applies every change that was committed before it was called.
+func (f *Follower) Sync(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	start := int64(time.Since(f.base))
+	head, err := f.store.Heartbeat(ctx, store.Node{ID: f.node, Applied: f.applied})
+	if err != nil {
+		return err
+	}
+	if err := f.catchUp(ctx, head); err != nil {
+		return err
+	}
+	f.lease.Store(start + int64(LeaseTTL))
+	return f.acknowledge(ctx)
+}
+
+// poll applies what is new without renewing the lease: only a heartbeat, whose time the others see, may do that.
+func (f *Follower) poll(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	head, err := f.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.catchUp(ctx, head); err != nil {
+		return err
+	}
+	return f.acknowledge(ctx)
+}
+
+func (f *Follower) acknowledge(ctx context.Context) error {
+	if f.solo || f.acked == f.applied {
+		return nil
+	}
+	if err := f.store.Acknowledge(ctx, f.node, f.applied); err != nil {
+		return err
+	}
+	f.acked = f.applied
+	return nil
+}
+
+// catchUp applies the changes up to head. Where they cannot be had one by one, everything cached is dropped instead.
+func (f *Follower) catchUp(ctx context.Context, head store.Head) error {
+	if head.Epoch != f.epoch || head.Number < f.applied {
+		return f.drop(ctx, head)
+	}
+	for f.applied < head.Number {
+		changes, err := f.store.ChangesAfter(ctx, f.applied, readAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(changes) == 0 || changes[0].Number != f.applied+1 {
+			return f.drop(ctx, head)
+		}
+		for i := range changes {
+			if err := f.apply(ctx, &changes[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// drop empties the cache and goes on from head. Keys may have been created unseen, so all are learned anew; the very first
+// time the node's start does that itself.
+func (f *Follower) drop(ctx context.Context, head store.Head) error {
+	first := f.epoch == ""
+	f.Stamps.flush()
+	if !first {
+		f.log.Warn("the cache was dropped: the change feed has a gap or another epoch", "applied", f.applied, "head", head.Number)
+		if err := f.learner.LearnRange(ctx, "", ""); err != nil {
+			return err
+		}
+	}
+	f.applied, f.epoch = head.Number, head.Epoch
+	return nil
+}
+
+func (f *Follower) apply(ctx context.Context, c *tollkey.Change) error {
+	f.learner.Learn(c.Digests)
+	if c.FirstKey != "" {
+		if err := f.learner.LearnRange(ctx, c.FirstKey, c.LastKey); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Kind != tollkey.ChangeCells:
+		f.Stamps.flush()
+	case c.FirstKey != "": // any absence may be over: which ones was too long to list
+		f.Stamps.flush()
+	default:
+		cells := make([]Cell, 0, len(c.Cells)+len(c.Digests))
+		for _, name := range c.Cells {
+			cells = append(cells, f.Stamps.Cell(name))
+		}
+		for i := range c.Digests {
+			cells = append(cells, f.Stamps.DigestCell(c.Digests[i][:]))
+		}
+		f.Stamps.mark(cells)
+	}
+	f.applied = c.Number
+	return nil
+}
+
+// Applied returns the number of the last applied change.
+func (f *Follower) Applied() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.applied
+}
+
+// Confirm applies the change here and waits until every node that may still answer from its cache has applied it,
+// for at most the time after which a silent node is dead. It never fails: the change is committed.
+func (f *Follower) Confirm(ctx context.Context, change int64) tollkey.Propagation {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
+	defer cancel()
+	p := tollkey.Propagation{}
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 25*time.Millisecond) {
+		p.Confirmed, p.Nodes, p.Silent = f.reached(ctx, change)
+		p.Took = time.Since(start)
+		if p.Confirmed || ctx.Err() != nil {
+			return p
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (f *Follower) reached(ctx context.Context, change int64) (confirmed bool, nodes int, silent []string) {
+	if f.Applied() < change {
+		if err := f.poll(ctx); err != nil || f.Applied() < change {
+			return false, 0, []string{f.node}
+		}
+	}
+	if f.solo {
+		return true, 1, nil
+	}
+	all, err := f.store.Nodes(ctx)
+	if err != nil {
+		return false, 1, nil
+	}
+	nodes = 1
+	for _, n := range all {
+		switch {
+		case n.ID == f.node:
+		case n.Applied >= change:
+			nodes++
+		case n.Age < deadAfter:
+			silent = append(silent, n.ID)
+		}
+	}
+	return len(silent) == 0, nodes, silent
+}

@@ -1,0 +1,136 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/tollkey/tollkey"
+)
+
+// codecVersion begins every batch. A reader refuses one that it does not know.
+const codecVersion = 1
+
+// ErrCorrupt is returned for a batch that Encode did not write.
+var ErrCorrupt = errors.New("ledger: a stored batch cannot be read")
+
+// Encode appends the events to buf in the form in which a batch is stored.
+func Encode(buf []byte, events []*tollkey.Event) []byte {
+	buf = append(buf, codecVersion)
+	buf = binary.AppendUvarint(buf, uint64(len(events)))
+	for _, e := range events {
+		buf = binary.AppendVarint(buf, e.Time.UnixMilli())
+		for _, s := range [...]string{string(e.Workspace), string(e.API), string(e.Key), string(e.Identity)} {
+			buf = appendString(buf, s)
+		}
+		buf = append(buf, byte(e.Outcome))
+		buf = binary.AppendVarint(buf, e.Credits)
+		buf = binary.AppendVarint(buf, e.Count)
+		buf = binary.AppendUvarint(buf, uint64(len(e.Tags)))
+		for _, tag := range e.Tags {
+			buf = appendString(buf, tag)
+		}
+		buf = binary.AppendUvarint(buf, uint64(len(e.Takes)))
+		for i := range e.Takes {
+			t := &e.Takes[i]
+			buf = append(buf, t.Bucket[:]...)
+			buf = binary.AppendVarint(buf, t.Duration.Milliseconds())
+			buf = binary.AppendVarint(buf, t.Window)
+			buf = binary.AppendVarint(buf, t.Cost)
+		}
+	}
+	return buf
+}
+
+func appendString(buf []byte, s string) []byte {
+	return append(binary.AppendUvarint(buf, uint64(len(s))), s...)
+}
+
+// Decode is the inverse of Encode. It returns ErrCorrupt for anything else and never panics.
+func Decode(data []byte) ([]tollkey.Event, error) {
+	d := decoder{rest: data}
+	if d.byte() != codecVersion {
+		return nil, ErrCorrupt
+	}
+	events := make([]tollkey.Event, d.length(1))
+	for i := range events {
+		d.event(&events[i])
+		if d.broken {
+			return nil, ErrCorrupt
+		}
+	}
+	if d.broken || len(d.rest) != 0 {
+		return nil, ErrCorrupt
+	}
+	return events, nil
+}
+
+// decoder reads forward; once broken it returns zeros.
+type decoder struct {
+	rest   []byte
+	broken bool
+}
+
+func (d *decoder) event(e *tollkey.Event) {
+	e.Time = time.UnixMilli(d.varint())
+	e.Workspace, e.API = tollkey.WorkspaceID(d.string()), tollkey.APIID(d.string())
+	e.Key, e.Identity = tollkey.KeyID(d.string()), tollkey.IdentityID(d.string())
+	e.Outcome = tollkey.Outcome(d.byte())
+	e.Credits, e.Count = d.varint(), d.varint()
+	if n := d.length(1); n > 0 {
+		e.Tags = make([]string, n)
+		for i := range e.Tags {
+			e.Tags[i] = d.string()
+		}
+	}
+	if n := d.length(len(tollkey.BucketID{})); n > 0 {
+		e.Takes = make([]tollkey.Take, n)
+		for i := range e.Takes {
+			t := &e.Takes[i]
+			copy(t.Bucket[:], d.bytes(len(t.Bucket)))
+			t.Duration = time.Duration(d.varint()) * time.Millisecond
+			t.Window, t.Cost = d.varint(), d.varint()
+		}
+	}
+}
+
+func (d *decoder) bytes(n int) []byte {
+	if n < 0 || n > len(d.rest) {
+		d.broken, d.rest = true, nil
+		return nil
+	}
+	out := d.rest[:n]
+	d.rest = d.rest[n:]
+	return out
+}
+
+func (d *decoder) byte() byte {
+	if b := d.bytes(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.broken, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+// length reads a count of things that take at least size bytes each, so that a broken count cannot ask for more memory
+// than the data could fill.
+func (d *decoder) length(size int) int {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 || v > uint64(len(d.rest)/size) {
+		d.broken, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return int(v)
+}
+
+func (d *decoder) string() string { return string(d.bytes(d.length(1))) }

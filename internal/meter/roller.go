@@ -1,0 +1,85 @@
+package meter
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/ledger"
+)
+
+// rollAtOnce bounds the batches of one pass, and so how long the ledger's writer is held to delete them.
+const rollAtOnce = 20
+
+// Roller moves batches into roll-ups and counters. One may run at a time; should two, the marks let only one add.
+type Roller struct {
+	Ledger ledger.Store
+	Usage  Store
+}
+
+// Roll makes one pass and reports how many batches it moved; 0 means that nothing was left. It may be stopped at
+// any point: the sums and the marks are written together, and the counters are written with the deletion of the batches.
+func (r *Roller) Roll(ctx context.Context) (int, error) {
+	batches, err := r.Ledger.Batches(ctx, rollAtOnce)
+	if err != nil || len(batches) == 0 {
+		return 0, err
+	}
+	marks, err := r.Usage.Marks(ctx)
+	if err != nil {
+		return 0, err
+	}
+	upTo, sums, counters := map[int64]int64{}, map[Sum]*Sum{}, map[ledger.Counter]int64{}
+	fresh := map[int64]int64{}
+	for _, b := range batches {
+		events, err := ledger.Decode(b.Data)
+		if err != nil {
+			return 0, fmt.Errorf("batch %d of boot %d: %w", b.ID.Seq, b.ID.Boot, err)
+		}
+		upTo[b.ID.Boot] = b.ID.Seq
+		addTakes(counters, events)
+		if b.ID.Seq > marks[b.ID.Boot] {
+			fresh[b.ID.Boot] = b.ID.Seq
+			addSums(sums, events)
+		}
+	}
+	if len(fresh) > 0 {
+		list := make([]Sum, 0, len(sums))
+		for s := range maps.Values(sums) {
+			list = append(list, *s)
+		}
+		if err := r.Usage.AddSums(ctx, marks, fresh, list); err != nil {
+			return 0, err
+		}
+	}
+	folded := make([]ledger.Counter, 0, len(counters))
+	for c, used := range counters {
+		c.Used = used
+		folded = append(folded, c)
+	}
+	return len(batches), r.Ledger.Fold(ctx, upTo, folded)
+}
+
+func addSums(sums map[Sum]*Sum, events []tollkey.Event) {
+	for i := range events {
+		e := &events[i]
+		at := e.Time.UnixMilli()
+		group := Sum{Workspace: e.Workspace, Hour: at - at%HourMillis, API: e.API, Key: e.Key, Identity: e.Identity, Outcome: e.Outcome}
+		s := sums[group]
+		if s == nil {
+			fresh := group
+			s = &fresh
+			sums[group] = s
+		}
+		s.Count += e.Count
+		s.Credits += e.Credits
+	}
+}
+
+func addTakes(counters map[ledger.Counter]int64, events []tollkey.Event) {
+	for i := range events {
+		for _, t := range events[i].Takes {
+			counters[ledger.Counter{Bucket: t.Bucket, DurationMillis: t.Duration.Milliseconds(), Window: t.Window}] += t.Cost
+		}
+	}
+}

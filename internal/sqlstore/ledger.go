@@ -1,0 +1,205 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/ledger"
+)
+
+func replaceClock(text, clock string) string { return strings.ReplaceAll(text, "CLOCK", clock) }
+
+var (
+	qBalance     = hotQuery(`select remaining from balances where id = $1`)
+	qLockBalance = `select remaining from balances where id = $1`
+	qSetBalance  = hotQuery(`update balances set remaining = $2 where id = $1`)
+	qInsertBatch = query(`insert into batches (boot, seq, data) values ($1, $2, $3)`)
+	qCommitted   = hotQuery(`select 1 where exists (select 1 from batches where boot = $1 and seq = $2) or exists (select 1 from folded where boot = $1 and seq >= $2)`)
+	qBatches     = hotQuery(`select boot, seq, data from batches order by boot, seq limit $1`)
+	qDropBatches = hotQuery(`delete from batches where boot = $1 and seq <= $2`)
+	qFolded      = query(`insert into folded (boot, seq) values ($1, $2) on conflict (boot) do update set seq = excluded.seq where folded.seq < excluded.seq`)
+	qAddCounter  = query(`insert into counters (bucket, duration, win, used, expires_at) values ($1, $2, $3, $4, $5)
+		on conflict (bucket, duration, win) do update set used = counters.used + excluded.used`)
+	qCounters     = query(`select bucket, duration, win, used from counters where expires_at > $1`)
+	qAllBatches   = query(`select boot, seq, data from batches order by boot, seq`)
+	qCounter      = hotQuery(`select bucket, duration, win, used from counters where bucket = $1`)
+	qPruneCounter = query(`delete from counters where (bucket, duration, win) in (select bucket, duration, win from counters where expires_at <= $1 limit $2)`)
+	qOldestBatch  = hotQuery(`select min(seq) from batches where boot = $1`)
+)
+
+// Settle implements ledger.Store. The balances are locked one by one in ascending order, so that no two nodes wait for each other.
+func (db *DB) Settle(ctx context.Context, id ledger.BatchID, ids []tollkey.BalanceID, settle func(map[tollkey.BalanceID]int64) ledger.Settlement) error {
+	lock := qLockBalance + db.main.dialect.lockRow
+	return db.main.update(ctx, true, func(q querier) error {
+		have := make(map[tollkey.BalanceID]int64, len(ids))
+		for _, id := range ids {
+			var remaining int64
+			switch err := q.QueryRowContext(ctx, lock, string(id)).Scan(&remaining); err {
+			case nil:
+				have[id] = remaining
+			case sql.ErrNoRows:
+			default:
+				return err
+			}
+		}
+		s := settle(have)
+		for _, id := range ids {
+			if v, changed := s.Balances[id]; changed {
+				if _, err := q.ExecContext(ctx, qSetBalance, string(id), v); err != nil {
+					return err
+				}
+			}
+		}
+		if len(s.Data) == 0 {
+			return nil
+		}
+		_, err := q.ExecContext(ctx, qInsertBatch, id.Boot, id.Seq, s.Data)
+		return err
+	})
+}
+
+// Committed implements ledger.Store.
+func (db *DB) Committed(ctx context.Context, id ledger.BatchID) (bool, error) {
+	var one int
+	err := db.main.pool.QueryRowContext(ctx, qCommitted, id.Boot, id.Seq).Scan(&one)
+	if err == sql.ErrNoRows {
+		return false, nil
+	}
+	return err == nil, db.main.dialect.classify(err)
+}
+
+// Balance implements ledger.Store.
+func (db *DB) Balance(ctx context.Context, id tollkey.BalanceID) (remaining int64, ok bool, err error) {
+	err = db.main.pool.QueryRowContext(ctx, qBalance, string(id)).Scan(&remaining)
+	if err == sql.ErrNoRows {
+		return 0, false, nil
+	}
+	return remaining, err == nil, db.main.dialect.classify(err)
+}
+
+// Batches implements ledger.Store.
+func (db *DB) Batches(ctx context.Context, limit int) ([]ledger.Batch, error) {
+	batches, err := readBatches(ctx, db.main.pool, qBatches, limit)
+	return batches, db.main.dialect.classify(err)
+}
+
+func readBatches(ctx context.Context, q querier, text string, args ...any) ([]ledger.Batch, error) {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var out []ledger.Batch
+	for rows.Next() {
+		var b ledger.Batch
+		if err := rows.Scan(&b.ID.Boot, &b.ID.Seq, &b.Data); err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, rows.Err()
+}
+
+// Fold implements ledger.Store.
+func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, counters []ledger.Counter) error {
+	boots := make([]int64, 0, len(upTo))
+	for boot := range upTo {
+		boots = append(boots, boot)
+	}
+	slices.Sort(boots)
+	return db.main.update(ctx, false, func(q querier) error {
+		gone := int64(0)
+		for _, boot := range boots {
+			result, err := q.ExecContext(ctx, qDropBatches, boot, upTo[boot])
+			if err != nil {
+				return err
+			}
+			n, err := result.RowsAffected()
+			if err != nil {
+				return err
+			}
+			gone += n
+			if _, err := q.ExecContext(ctx, qFolded, boot, upTo[boot]); err != nil {
+				return err
+			}
+		}
+		if gone == 0 {
+			return nil // folded before
+		}
+		for _, c := range counters {
+			if _, err := q.ExecContext(ctx, qAddCounter, c.Bucket[:], c.DurationMillis, c.Window, c.Used, c.ExpiresMillis()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Counters implements ledger.Store.
+func (db *DB) Counters(ctx context.Context, now int64, counters func([]ledger.Counter) error, batches func([]ledger.Batch) error) error {
+	return db.main.view(ctx, func(q querier) error {
+		stored, err := readCounters(ctx, q, qCounters, now)
+		if err != nil {
+			return err
+		}
+		if err := counters(stored); err != nil {
+			return err
+		}
+		rest, err := readBatches(ctx, q, qAllBatches)
+		if err != nil {
+			return err
+		}
+		return batches(rest)
+	})
+}
+
+// Counter implements ledger.Store.
+func (db *DB) Counter(ctx context.Context, bucket tollkey.BucketID) ([]ledger.Counter, error) {
+	out, err := readCounters(ctx, db.main.pool, qCounter, bucket[:])
+	return out, db.main.dialect.classify(err)
+}
+
+func readCounters(ctx context.Context, q querier, text string, args ...any) ([]ledger.Counter, error) {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var out []ledger.Counter
+	for rows.Next() {
+		var c ledger.Counter
+		var bucket []byte
+		if err := rows.Scan(&bucket, &c.DurationMillis, &c.Window, &c.Used); err != nil {
+			return nil, err
+		}
+		copy(c.Bucket[:], bucket)
+		out = append(out, c)
+	}
+	return out, rows.Err()
+}
+
+// PruneCounters implements ledger.Store.
+func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (n int, err error) {
+	err = db.main.update(ctx, false, func(q querier) error {
+		result, err := q.ExecContext(ctx, qPruneCounter, now, limit)
+		if err != nil {
+			return err
+		}
+		gone, err := result.RowsAffected()
+		n = int(gone)
+		return err
+	})
+	return n, err
+}
+
+// OldestBatch implements ledger.Store.
+func (db *DB) OldestBatch(ctx context.Context, boot int64) (int64, bool, error) {
+	var seq *int64
+	if err := db.main.pool.QueryRowContext(ctx, qOldestBatch, boot).Scan(&seq); err != nil || seq == nil {
+		return 0, false, db.main.dialect.classify(err)
+	}
+	return *seq, true, nil
+}

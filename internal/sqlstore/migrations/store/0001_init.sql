@@ -1,0 +1,66 @@
+-- +goose Up
+-- Written in PostgreSQL's types; for SQLite the dialect translates them and makes the tables strict.
+create table workspaces (
+  id text primary key, name text not null, slug text not null unique, enabled boolean not null,
+  requests_per_minute bigint not null, created_at bigint not null
+);
+create table apis (
+  id text primary key, workspace_id text not null, name text not null, default_prefix text not null,
+  default_byte_length bigint not null, delete_protection boolean not null, ip_allow_list text not null,
+  created_at bigint not null, deleted_at bigint
+);
+create table keys (
+  id text primary key, workspace_id text not null, api_id text not null, digest bytea not null unique,
+  start text not null, name text not null, meta text, identity_id text, enabled boolean not null, expires_at bigint,
+  refill_interval text, refill_amount bigint check (refill_amount between 1 and 1000000000000000), refill_day bigint,
+  created_at bigint not null, updated_at bigint, last_used_at bigint, deleted_at bigint
+);
+create index keys_by_api on keys (api_id, id) where deleted_at is null;
+create index keys_by_identity on keys (identity_id, id) where deleted_at is null and identity_id is not null;
+create table root_keys (
+  id text primary key, workspace_id text not null, digest bytea not null unique, start text not null, name text not null,
+  permissions text not null, enabled boolean not null, expires_at bigint, created_at bigint not null, last_used_at bigint
+);
+create index root_keys_by_workspace on root_keys (workspace_id, id);
+create table identities (
+  id text primary key, workspace_id text not null, external_id text not null, meta text, created_at bigint not null, deleted_at bigint
+);
+create unique index identities_by_external_id on identities (workspace_id, external_id) where deleted_at is null;
+create table ratelimits (
+  id text primary key, workspace_id text not null, owner_id text not null, name text not null,
+  max bigint not null check (max >= 1), duration bigint not null check (duration >= 1), auto_apply boolean not null,
+  unique (owner_id, name)
+);
+create table permissions (
+  id text primary key, workspace_id text not null, name text not null, slug text not null, folded text not null,
+  description text not null, unique (workspace_id, folded)
+);
+create table roles (
+  id text primary key, workspace_id text not null, name text not null, folded text not null, description text not null,
+  unique (workspace_id, folded)
+);
+create table role_permissions (role_id text not null, permission_id text not null, primary key (role_id, permission_id));
+create index role_permissions_by_permission on role_permissions (permission_id);
+create table key_permissions (key_id text not null, permission_id text not null, primary key (key_id, permission_id));
+create index key_permissions_by_permission on key_permissions (permission_id);
+create table key_roles (key_id text not null, role_id text not null, primary key (key_id, role_id));
+create index key_roles_by_role on key_roles (role_id);
+create table balances (
+  id text primary key, remaining bigint not null check (remaining between 0 and 1000000000000000)
+);
+create table feed (id bigint primary key, number bigint not null, epoch text not null);
+create table changes (number bigint primary key, at bigint not null, kind text not null, body text not null);
+create table audit_entries (
+  id text primary key, workspace_id text not null, at bigint not null, event text not null, description text not null,
+  actor text not null, targets text not null, correlation text not null, change bigint not null
+);
+create index audit_entries_by_workspace on audit_entries (workspace_id, id);
+create table nodes (id text primary key, applied bigint not null, seen_at bigint not null);
+create table leases (name text primary key, holder text not null, expires_at bigint not null);
+create table batches (boot bigint not null, seq bigint not null, data bytea not null, primary key (boot, seq));
+create table folded (boot bigint primary key, seq bigint not null);
+create table counters (
+  bucket bytea not null, duration bigint not null, win bigint not null, used bigint not null, expires_at bigint not null,
+  primary key (bucket, duration, win)
+);
+create index counters_by_expiry on counters (expires_at);

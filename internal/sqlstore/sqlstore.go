@@ -1,0 +1,191 @@
+// Package sqlstore is the one SQL implementation of the store, the ledger's store and the meter's store, on SQLite and on
+// PostgreSQL. Every statement is written once and runs as it is on both; what differs is in dialect.go.
+//
+// On SQLite there is one writer per file: a goroutine with two queues, the ledger's first. The roll-ups of usage live in a
+// second file with a writer of its own, so that they never delay a verification. On PostgreSQL all is in one database.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/ledger"
+	"github.com/tollkey/tollkey/internal/meter"
+	"github.com/tollkey/tollkey/internal/store"
+)
+
+var (
+	_ store.Store  = (*DB)(nil)
+	_ ledger.Store = (*DB)(nil)
+	_ meter.Store  = (*DB)(nil)
+)
+
+// Options of Open.
+type Options struct {
+	Dir string // the data directory; of use without URL
+	URL string // postgres://…; wins over Dir
+}
+
+// DB is an open store. All methods may be called concurrently.
+type DB struct {
+	main  *file
+	usage *file
+	lock  *os.File
+	woken *bell
+}
+
+// Open opens the store, making and migrating it where needed. Several nodes may open one PostgreSQL database at once: one migrates, the
+// others wait. A data directory belongs to one process.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	db := &DB{woken: newBell()}
+	var err error
+	if o.URL != "" {
+		db.main, err = openPostgres(ctx, o.URL)
+		db.usage = db.main
+	} else {
+		err = db.openFiles(ctx, o.Dir)
+	}
+	if err == nil {
+		// The epoch names this history of the store; a restore from a backup begins another.
+		err = db.run(ctx, false, qFirstFeed, tollkey.NewID("epoch", time.Now()))
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func (db *DB) openFiles(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("the data directory: %w", err)
+	}
+	db.lock = lock
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("another server uses the data directory %s", dir)
+	}
+	if db.main, err = openSQLite(ctx, filepath.Join(dir, "tollkey.db"), "store"); err != nil {
+		return err
+	}
+	db.usage, err = openSQLite(ctx, filepath.Join(dir, "usage.db"), "usage")
+	return err
+}
+
+// Solo reports whether no other process can share this store.
+func (db *DB) Solo() bool { return db.main.writer != nil }
+
+// Close waits for the writers and closes everything. It may be called on a partly opened DB.
+func (db *DB) Close() error {
+	var errs []error
+	if db.usage != nil && db.usage != db.main {
+		errs = append(errs, db.usage.close())
+	}
+	if db.main != nil {
+		errs = append(errs, db.main.close())
+	}
+	if db.lock != nil {
+		errs = append(errs, db.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Ping asks the store for a sign of life.
+func (db *DB) Ping(ctx context.Context) error {
+	return db.main.dialect.classify(db.main.pool.PingContext(ctx))
+}
+
+// querier is what statements run on: a transaction, the writer's connection, or the pool.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// file is one database: a pool to read from and, on SQLite, its writer.
+type file struct {
+	dialect *dialect
+	pool    *sql.DB
+	writer  *writer // nil on PostgreSQL, where the pool writes too
+}
+
+func (f *file) close() error {
+	if f.writer != nil {
+		f.writer.close()
+	}
+	return f.pool.Close()
+}
+
+// view runs fn on one snapshot.
+func (f *file) view(ctx context.Context, fn func(querier) error) error {
+	tx, err := f.pool.BeginTx(ctx, f.dialect.viewOptions)
+	if err != nil {
+		return f.dialect.classify(err)
+	}
+	defer func() { _ = tx.Rollback() }() // there is nothing to lose
+	return f.dialect.classify(fn(tx))
+}
+
+// update runs fn in a transaction and commits. urgent work overtakes what waits, on SQLite.
+func (f *file) update(ctx context.Context, urgent bool, fn func(querier) error) error {
+	if f.writer != nil {
+		return f.dialect.classify(f.writer.do(ctx, urgent, fn))
+	}
+	const attempts = 10
+	var err error
+	for range attempts {
+		if err = f.updateOnce(ctx, fn); !f.dialect.retryable(err) {
+			break
+		}
+	}
+	return f.dialect.classify(err)
+}
+
+func (f *file) updateOnce(ctx context.Context, fn func(querier) error) error {
+	tx, err := f.pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := fn(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// statements holds every statement of this package by its text, so that a test can prepare each on both engines.
+var statements []statement
+
+type statement struct {
+	text string
+	// hot statements must use an index: a test reads their plans.
+	hot bool
+}
+
+// query registers a statement.
+func query(text string) string { return register(text, false) }
+
+// hotQuery registers a statement of which a test proves that it scans no table.
+func hotQuery(text string) string { return register(text, true) }
+
+func register(text string, hot bool) string {
+	statements = append(statements, statement{text, hot})
+	return text
+}
+
+// notFound turns "no rows" into the given error.
+func notFound(err error, missing *tollkey.Error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return missing
+	}
+	return err
+}

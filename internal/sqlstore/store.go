@@ -1,0 +1,155 @@
+package sqlstore
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/store"
+)
+
+// View implements store.Store.
+func (db *DB) View(ctx context.Context, fn func(store.Reader) error) error {
+	return db.main.view(ctx, func(q querier) error { return fn(reader{q}) })
+}
+
+// Update implements store.Store.
+func (db *DB) Update(ctx context.Context, now time.Time, fn func(store.Tx) error) (int64, error) {
+	var change int64
+	err := db.main.update(ctx, false, func(q querier) error {
+		t := &tx{reader: reader{q}, now: time.UnixMilli(now.UnixMilli()), lockRow: db.main.dialect.lockRow}
+		if err := fn(t); err != nil {
+			return err
+		}
+		var err error
+		change, err = t.finish(ctx)
+		return err
+	})
+	if err == nil && change > 0 {
+		db.woken.ring()
+		if !db.Solo() {
+			_, _ = db.main.pool.ExecContext(ctx, "notify tollkey_changes") // a hint: followers poll as well
+		}
+	}
+	return change, err
+}
+
+// reader implements store.Reader on any querier.
+type reader struct{ q querier }
+
+// tx implements store.Tx.
+type tx struct {
+	reader
+	now      time.Time
+	lockRow  string
+	audit    []tollkey.AuditEntry
+	announce store.Announcement
+	wanted   bool
+}
+
+// Now implements store.Tx.
+func (t *tx) Now() time.Time { return t.now }
+
+// Audit implements store.Tx.
+func (t *tx) Audit(entries ...tollkey.AuditEntry) { t.audit = append(t.audit, entries...) }
+
+// Announce implements store.Tx.
+func (t *tx) Announce(a store.Announcement) {
+	t.wanted = true
+	t.announce.Cells = append(t.announce.Cells, a.Cells...)
+	t.announce.Digests = append(t.announce.Digests, a.Digests...)
+	t.announce.Keys = append(t.announce.Keys, a.Keys...)
+	t.announce.Flush = t.announce.Flush || a.Flush
+}
+
+// maxListed is how many created keys or touched cells a change lists; beyond, it names a range or asks for a flush.
+const maxListed = 100
+
+// changeBody is a change's part that is not in columns of its own.
+type changeBody struct {
+	Cells    []string         `json:"cells,omitempty"`
+	Digests  []tollkey.Digest `json:"digests,omitempty"`
+	FirstKey tollkey.KeyID    `json:"firstKey,omitempty"`
+	LastKey  tollkey.KeyID    `json:"lastKey,omitempty"`
+}
+
+var (
+	qNextNumber   = query(`update feed set number = number + 1 where id = 1 returning number`)
+	qInsertChange = query(`insert into changes (number, at, kind, body) values ($1, $2, $3, $4)`)
+	qInsertAudit  = query(`insert into audit_entries (id, workspace_id, at, event, description, actor, targets, correlation, change)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`)
+)
+
+// finish writes what was audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
+func (t *tx) finish(ctx context.Context) (int64, error) {
+	if !t.wanted && len(t.audit) == 0 {
+		return 0, nil
+	}
+	var number int64
+	if t.wanted {
+		if err := t.q.QueryRowContext(ctx, qNextNumber).Scan(&number); err != nil {
+			return 0, err
+		}
+		kind, body := t.change()
+		text, err := json.Marshal(body)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := t.q.ExecContext(ctx, qInsertChange, number, t.now.UnixMilli(), string(kind), string(text)); err != nil {
+			return 0, err
+		}
+	}
+	for i := range t.audit {
+		if err := t.insertAudit(ctx, &t.audit[i], number); err != nil {
+			return 0, err
+		}
+	}
+	return number, nil
+}
+
+func (t *tx) change() (tollkey.ChangeKind, changeBody) {
+	a := &t.announce
+	slices.Sort(a.Cells)
+	body := changeBody{Cells: slices.Compact(a.Cells), Digests: a.Digests}
+	kind := tollkey.ChangeCells
+	if len(a.Keys) > maxListed {
+		body = changeBody{FirstKey: slices.Min(a.Keys), LastKey: slices.Max(a.Keys)}
+	}
+	if a.Flush {
+		kind = tollkey.ChangeFlush
+	}
+	return kind, body
+}
+
+func (t *tx) insertAudit(ctx context.Context, e *tollkey.AuditEntry, number int64) error {
+	actor, err := json.Marshal(e.Actor)
+	if err != nil {
+		return err
+	}
+	targets, err := json.Marshal(e.Targets)
+	if err != nil {
+		return err
+	}
+	_, err = t.q.ExecContext(ctx, qInsertAudit, e.ID, string(e.Workspace), t.now.UnixMilli(), e.Event, e.Description,
+		string(actor), string(targets), e.Correlation, number)
+	return err
+}
+
+// millis stores a time; the zero time is null.
+func millis(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	ms := t.UnixMilli()
+	return &ms
+}
+
+// timeOf is the inverse of millis.
+func timeOf(ms *int64) time.Time {
+	if ms == nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(*ms)
+}
