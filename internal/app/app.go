@@ -1,0 +1,192 @@
+// Package app puts the server together: configuration becomes objects, which Run starts and stops in order. It is the only importer of
+// the store's implementation.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/control"
+	"github.com/tollkey/tollkey/internal/feed"
+	"github.com/tollkey/tollkey/internal/httpapi"
+	"github.com/tollkey/tollkey/internal/ledger"
+	"github.com/tollkey/tollkey/internal/limit"
+	"github.com/tollkey/tollkey/internal/meter"
+	"github.com/tollkey/tollkey/internal/sqlstore"
+	"github.com/tollkey/tollkey/internal/verify"
+)
+
+// Config is what the server needs to be told.
+type Config struct {
+	Listen      string // address and port
+	Data        string // the data directory, without DatabaseURL
+	DatabaseURL string // postgres://…
+	RootKey     string // the first root key's secret; "" = generated
+}
+
+const (
+	cachedKeys  = 100_000
+	drainWithin = 10 * time.Second
+	rollEvery   = time.Second
+	keepChanges = time.Hour
+)
+
+// App is a server that is ready to run.
+type App struct {
+	// Address is where it listens.
+	Address string
+	// FirstKey is the secret of the root key that this start has made, or "".
+	FirstKey string
+
+	db        *sqlstore.DB
+	engine    *verify.Engine
+	follower  *feed.Follower
+	committer *ledger.Committer
+	node      string
+	listener  net.Listener
+	server    *http.Server
+	log       *slog.Logger
+}
+
+// New opens the store, restores the limits, makes the first workspace where there is none, and listens.
+func New(ctx context.Context, c Config, log *slog.Logger) (*App, error) {
+	db, err := sqlstore.Open(ctx, sqlstore.Options{Dir: c.Data, URL: c.DatabaseURL})
+	if err != nil {
+		return nil, err
+	}
+	a := &App{db: db, log: log, node: tollkey.NewID("node", time.Now())}
+	if err := a.build(ctx, c); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return a, nil
+}
+
+func (a *App) build(ctx context.Context, c Config) error {
+	var err error
+	if a.FirstKey, err = control.Bootstrap(ctx, a.db, c.RootKey, time.Now()); err != nil {
+		return fmt.Errorf("the first start: %w", err)
+	}
+	limits := limit.NewLocal()
+	if err := restore(ctx, a.db, limits); err != nil {
+		return fmt.Errorf("reading back the limits: %w", err)
+	}
+	a.committer = ledger.NewCommitter(a.db)
+	a.engine = verify.New(verify.Options{Lookups: a.db, Limits: limits, Ledger: a.committer})
+	a.follower = feed.NewFollower(feed.Options{Store: a.db, Node: a.node, Solo: a.db.Solo(), Learner: a.engine, Log: a.log})
+	a.engine.Follow(a.follower, cachedKeys)
+	if err := a.follower.Start(ctx); err != nil {
+		return err
+	}
+	if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
+		return err
+	}
+	a.Address = a.listener.Addr().String()
+	handler, err := httpapi.New(httpapi.Options{
+		Control: control.New(a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log,
+		ErrorBase: "http://" + a.Address + "/docs", Now: time.Now,
+	})
+	a.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 70 * time.Second}
+	return err
+}
+
+// restore applies every admission that was ever acknowledged and still matters.
+func restore(ctx context.Context, db ledger.Store, limits *limit.Local) error {
+	return db.Counters(ctx, time.Now().UnixMilli(), func(counters []ledger.Counter) error {
+		for _, c := range counters {
+			limits.Apply(tollkey.Take{Bucket: c.Bucket, Duration: time.Duration(c.DurationMillis) * time.Millisecond, Window: c.Window, Cost: c.Used})
+		}
+		return nil
+	}, func(batches []ledger.Batch) error {
+		for _, b := range batches {
+			events, err := ledger.Decode(b.Data)
+			if err != nil {
+				return err
+			}
+			for i := range events {
+				for _, t := range events[i].Takes {
+					limits.Apply(t)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// Run serves until ctx ends; then it stops accepting, finishes what is being answered, commits, and closes the store.
+func (a *App) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	committing, stopCommitting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopCommitting()
+	var loops, committer sync.WaitGroup
+	committer.Go(func() { a.committer.Run(committing, drainWithin) })
+	loops.Go(func() { a.follower.Run(background) })
+	loops.Go(func() { a.engine.Run(background) })
+	loops.Go(func() { a.roll(background) })
+	loops.Go(func() {
+		if err := a.engine.LoadFilter(background); err != nil && background.Err() == nil {
+			a.log.Warn("the filter could not be loaded; unknown keys are looked up in the store", "error", err)
+		}
+	})
+	served := make(chan error, 1)
+	go func() { served <- a.server.Serve(a.listener) }()
+	var err error
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+		defer cancel()
+		err = a.server.Shutdown(drain)
+	}
+	stop()
+	loops.Wait()
+	stopCommitting()
+	committer.Wait()
+	return errors.Join(err, a.db.Close())
+}
+
+// roll moves batches into usage and counters, and throws away what nobody needs, while this node holds the lease.
+func (a *App) roll(ctx context.Context) {
+	roller := &meter.Roller{Ledger: a.db, Usage: a.db}
+	tick := time.NewTicker(rollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := a.rollOnce(ctx, roller); err != nil && ctx.Err() == nil {
+			a.log.Warn("usage could not be rolled up; it will be tried again", "error", err)
+		}
+	}
+}
+
+func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
+	const lease, slice = 30 * time.Second, 500
+	held, err := a.db.Lease(ctx, "roller", a.node, lease)
+	if err != nil || !held {
+		return err
+	}
+	for ctx.Err() == nil {
+		n, err := roller.Roll(ctx)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if _, err := a.db.PruneCounters(ctx, time.Now().UnixMilli(), slice); err != nil {
+		return err
+	}
+	_, err = a.db.PruneChanges(ctx, keepChanges, slice)
+	return err
+}

@@ -1,0 +1,158 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tollkey/tollkey/internal/conformance"
+)
+
+const rootKey = "root_0123456789abcdefghij"
+
+// start runs a server until the test ends.
+func start(t *testing.T, c Config) (stop func()) {
+	t.Helper()
+	a, err := New(t.Context(), c, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := a.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	address = a.Address
+	return sync.OnceFunc(func() { cancel(); running.Wait() })
+}
+
+var address string
+
+func call(t *testing.T, procedure, body string) (int, map[string]any) {
+	t.Helper()
+	return callAs(t, "Bearer "+rootKey, procedure, body)
+}
+
+func callAs(t *testing.T, credential, procedure, body string) (int, map[string]any) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/v2/"+procedure, bytes.NewBufferString(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json")
+	if credential != "" {
+		r.Header.Set("Authorization", credential)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var out map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+		t.Fatal(err)
+	}
+	if part, ok := out["error"].(map[string]any); ok {
+		return resp.StatusCode, part
+	}
+	data, _ := out["data"].(map[string]any)
+	return resp.StatusCode, data
+}
+
+func TestServer(t *testing.T) {
+	for name, config := range map[string]func(t *testing.T) Config{
+		"sqlite":   func(t *testing.T) Config { return Config{Data: t.TempDir()} },
+		"postgres": func(t *testing.T) Config { return Config{DatabaseURL: conformance.Postgres(t)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config(t)
+			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
+			stop := start(t, c)
+			defer func() { stop() }()
+			_, data := call(t, "apis.createApi", `{"name":"payments"}`)
+			api := data["apiId"].(string)
+			_, data = call(t, "keys.createKey", `{"apiId":"`+api+`","prefix":"sk","credits":{"remaining":2},"meta":{"plan":"pro"},"externalId":"user_1",
+				"ratelimits":[{"name":"requests","limit":3,"duration":3600000,"autoApply":true}]}`)
+			key, id := data["key"].(string), data["keyId"].(string)
+			expect := func(want string) {
+				t.Helper()
+				if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`"}`); v["code"] != want || v["valid"] != (want == "VALID") {
+					t.Errorf("%v, want %s", v, want)
+				}
+			}
+			expect("VALID")
+			stop() // what was spent and taken is remembered
+			stop = start(t, c)
+			expect("VALID")
+			expect("USAGE_EXCEEDED")
+			if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`","credits":{"cost":0}}`); v["code"] != "VALID" || v["credits"] != 0.0 {
+				t.Errorf("cost 0: %v", v)
+			}
+			expect("RATE_LIMITED")
+			if _, v := call(t, "keys.verifyKey", `{"key":"`+rootKey+`"}`); len(v) != 2 || v["code"] != "NOT_FOUND" {
+				t.Errorf("a root key is no key: %v", v)
+			}
+			if status, _ := call(t, "keys.deleteKey", `{"keyId":"`+id+`"}`); status != 200 {
+				t.Errorf("deleteKey: %d", status)
+			}
+			expect("NOT_FOUND")
+			refusals(t, api, key, id)
+		})
+	}
+}
+
+// refusals checks the error that each kind of bad request gets.
+func refusals(t *testing.T, api, key, id string) {
+	for _, c := range []struct {
+		name, credential, procedure, body string
+		status                            int
+		kind                              string
+		faults                            []string
+	}{
+		{"no credential", "", "apis.createApi", `{`, 400, "unkey/application/invalid_input", []string{"security"}},
+		{"not a bearer", "Basic x", "apis.createApi", `{"name":"abc"}`, 400, "unkey/authentication/malformed", nil},
+		{"lower-case scheme", "bearer x", "apis.createApi", `{"name":"abc"}`, 400, "unkey/authentication/malformed", nil},
+		{"bad body beats bad key", "Bearer nope", "apis.createApi", `{}`, 400, "unkey/application/invalid_input", []string{"/required"}},
+		{"unknown root key", "Bearer nope", "apis.createApi", `{"name":"abc"}`, 401, "unkey/authentication/key_not_found", nil},
+		{"a key is no root key", "Bearer " + key, "apis.createApi", `{"name":"abc"}`, 401, "unkey/authentication/key_not_found", nil},
+		{"all faults at once", "Bearer " + rootKey, "keys.createKey", `{"apiId":"a","x":1,"enabled":null,"ratelimits":[{"name":"n"}]}`, 400, "unkey/application/invalid_input",
+			[]string{"/additionalProperties", "/properties/apiId/minLength", "/properties/enabled/type", "/properties/ratelimits/items/properties/name/minLength", "/properties/ratelimits/items/required"}},
+		{"broken JSON", "Bearer " + rootKey, "apis.createApi", `{"name":`, 400, "unkey/application/invalid_input", []string{"requestBody"}},
+		{"trailing bytes", "Bearer " + rootKey, "apis.createApi", `{"name":"abc"} x`, 400, "unkey/application/invalid_input", []string{"requestBody"}},
+		{"integer as 1.0", "Bearer " + rootKey, "keys.createKey", `{"apiId":"` + api + `","byteLength":16.0}`, 400, "unkey/application/invalid_input", nil},
+		{"missing API", "Bearer " + rootKey, "apis.getApi", `{"apiId":"api_12345678"}`, 404, "unkey/data/api_not_found", nil},
+		{"deleted key", "Bearer " + rootKey, "keys.getKey", `{"keyId":"` + id + `"}`, 404, "unkey/data/key_not_found", nil},
+		{"missing role", "Bearer " + rootKey, "keys.createKey", `{"apiId":"` + api + `","roles":["nope"]}`, 404, "unkey/data/role_not_found", nil},
+		{"recoverable", "Bearer " + rootKey, "keys.createKey", `{"apiId":"` + api + `","recoverable":true}`, 412, "unkey/application/precondition_failed", nil},
+	} {
+		status, e := callAs(t, c.credential, c.procedure, c.body)
+		kind, _ := e["type"].(string)
+		if status != c.status || !strings.HasSuffix(kind, "/errors/"+c.kind) {
+			t.Errorf("%s: %d %v", c.name, status, e)
+			continue
+		}
+		list, present := e["errors"].([]any)
+		if present != (status == 400) {
+			t.Errorf("%s: errors present: %v", c.name, present)
+		}
+		if c.faults == nil {
+			continue
+		}
+		var got []string
+		for _, f := range list {
+			got = append(got, f.(map[string]any)["location"].(string))
+		}
+		if strings.Join(got, " ") != strings.Join(c.faults, " ") {
+			t.Errorf("%s: %v, want %v", c.name, got, c.faults)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+//go:build long
+
+package app
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/meter"
+	"github.com/tollkey/tollkey/internal/sqlstore"
+)
+
+// TestLongKill kills a server under load, again and again. What was answered VALID must have been spent and counted, no more than one request
+// per client and kill may be spent unanswered, and no hour may admit more than its limit.
+func TestLongKill(t *testing.T) {
+	const kills, clients, credits, hourly = 20, 8, 1_000_000, 3000
+	binary := t.TempDir() + "/tollkey"
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/tollkey").CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	data := t.TempDir()
+	server := launch(t, binary, data)
+	_, made := call(t, "apis.createApi", `{"name":"payments"}`)
+	api := made["apiId"].(string)
+	create := func(rest string) (string, string) {
+		_, k := call(t, "keys.createKey", `{"apiId":"`+api+`",`+rest+`}`)
+		return k["key"].(string), k["keyId"].(string)
+	}
+	paid, paidID := create(`"credits":{"remaining":1000000}`)
+	limited, _ := create(`"ratelimits":[{"name":"hourly","limit":3000,"duration":3600000,"autoApply":true}]`)
+	var spent, admitted atomic.Int64
+	began := time.Now()
+	for range kills {
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		var answered atomic.Int64
+		for i := range clients {
+			wg.Go(func() {
+				key, count := paid, &spent
+				if i%2 == 1 {
+					key, count = limited, &admitted
+				}
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					switch code := verify(key); code {
+					case "VALID":
+						count.Add(1)
+						answered.Add(1)
+					case "":
+						return // killed
+					}
+				}
+			})
+		}
+		for answered.Load() < 150 && time.Since(began) < 10*time.Minute {
+			time.Sleep(time.Millisecond) // load is being made: there is nothing else to wait for
+			if admitted.Load() >= hourly && answered.Load() > 50 {
+				break
+			}
+		}
+		_ = server.Process.Kill()
+		close(stop)
+		wg.Wait()
+		_ = server.Wait()
+		server = launch(t, binary, data)
+	}
+	_ = server.Process.Signal(os.Interrupt)
+	if err := server.Wait(); err != nil {
+		t.Errorf("the server's last stop: %v", err)
+	}
+	left, events := books(t, data, tollkey.KeyID(paidID))
+	inFlight := int64(kills * clients)
+	if used := credits - left; used < spent.Load() || used > spent.Load()+inFlight || events != used {
+		t.Errorf("%d answered VALID, %d spent, %d counted", spent.Load(), used, events)
+	}
+	hours := int64(time.Now().Unix()/3600-began.Unix()/3600) + 1
+	if admitted.Load() > hours*hourly {
+		t.Errorf("%d admitted in %d hours of %d", admitted.Load(), hours, hourly)
+	}
+	t.Logf("%d kills: %d VALID paid, %d spent, %d admitted by the limit", kills, spent.Load(), credits-left, admitted.Load())
+}
+
+func launch(t *testing.T, binary, data string) *exec.Cmd {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), binary, "serve", "--listen", "127.0.0.1:0", "--data", data)
+	c.Env = append(os.Environ(), "TOLLKEY_ROOT_KEY="+rootKey)
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the server did not start: %v", err)
+	}
+	address = strings.TrimSpace(line[strings.LastIndex(line, "/")+1:])
+	return c
+}
+
+// verify returns the outcome, or "" when there was no answer.
+func verify(key string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/v2/keys.verifyKey", strings.NewReader(`{"key":"`+key+`"}`))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+rootKey)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(body), `"code":"`)
+	code, _, _ := strings.Cut(rest, `"`)
+	return code
+}
+
+// books reads what a stopped server's store says of a key: what is left, and how many VALID were counted.
+func books(t *testing.T, data string, id tollkey.KeyID) (left, events int64) {
+	t.Helper()
+	db, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	roller := &meter.Roller{Ledger: db, Usage: db}
+	for n := 1; n > 0; {
+		if n, err = roller.Roll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record, err := db.RootKeyByDigest(t.Context(), tollkey.Digest(sha256.Sum256([]byte(rootKey))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws := record.Workspace
+	left, _, err = db.Balance(t.Context(), tollkey.BalanceID(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := db.Usage(t.Context(), meter.Query{Workspace: ws, To: time.Now().Add(24 * time.Hour).UnixMilli(), Key: id, Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		events += row.Valid
+	}
+	return left, events
+}

@@ -1,0 +1,51 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/access"
+	"github.com/tollkey/tollkey/internal/secret"
+	"github.com/tollkey/tollkey/internal/store"
+)
+
+// Bootstrap makes the first workspace and a root key that may do everything, unless there is a workspace already. preset, when not "",
+// is the root key's secret. It returns the secret of the key that it made, or "" when it made none.
+func Bootstrap(ctx context.Context, s store.Store, preset string, at time.Time) (string, error) {
+	var made string
+	_, err := s.Update(ctx, at, func(tx store.Tx) error {
+		made = ""
+		n, err := tx.CountWorkspaces(ctx)
+		if err != nil || n > 0 {
+			return err
+		}
+		plain, start := preset, secret.Start(preset)
+		if plain == "" {
+			if plain, start, err = secret.New("tollkey", 32); err != nil {
+				return err
+			}
+		}
+		w := &tollkey.Workspace{ID: tollkey.WorkspaceID(tollkey.NewID("ws", at)), Name: "Default", Slug: "default", Enabled: true, RequestsPerMinute: -1, CreatedAt: at}
+		if err := tx.CreateWorkspace(ctx, w); err != nil {
+			return err
+		}
+		k := &tollkey.RootKey{
+			ID: tollkey.KeyID(tollkey.NewID("key", at)), Workspace: w.ID, Digest: secret.Hash(plain), Start: start, Name: "First root key",
+			Permissions: access.All(), Enabled: true, CreatedAt: at,
+		}
+		tx.Announce(store.Announcement{Digests: []tollkey.Digest{k.Digest}})
+		tx.Audit(tollkey.AuditEntry{
+			ID: tollkey.NewID("log", at), Workspace: w.ID, Time: at, Event: "workspace.create", Description: "Created the first workspace",
+			Actor: tollkey.Actor{Type: "system"}, Targets: []tollkey.AuditTarget{{Type: "workspace", ID: string(w.ID), Name: w.Name}},
+		})
+		made = plain
+		return tx.CreateRootKey(ctx, k)
+	})
+	var conflict *tollkey.Error
+	if errors.As(err, &conflict) && conflict.Code == tollkey.CodeConflict {
+		return "", nil // another node was first
+	}
+	return made, err
+}

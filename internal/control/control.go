@@ -1,0 +1,72 @@
+// Package control is the management side of Tollkey: creating, reading, changing and deleting things. Every change goes
+// through mutate, which says once what each must do: one transaction, an audit entry, an announcement, and the wait until
+// all nodes have applied it. It sees neither HTTP nor SQL.
+//
+// It promises: a call that returns an error has changed nothing; a call whose change was committed returns no error; what
+// belongs to another workspace is answered as missing.
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/store"
+)
+
+// Service does the operations. It is safe for concurrent use.
+type Service struct {
+	store   store.Store
+	confirm func(ctx context.Context, change int64) tollkey.Propagation
+	now     func() time.Time
+}
+
+// New returns a Service. confirm waits until a committed change is applied everywhere.
+func New(s store.Store, confirm func(context.Context, int64) tollkey.Propagation, now func() time.Time) *Service {
+	return &Service{store: s, confirm: confirm, now: now}
+}
+
+// Caller is who asks, and from where.
+type Caller struct {
+	*tollkey.Principal
+	RemoteIP  string
+	UserAgent string
+}
+
+// change is a transaction with what it will audit and announce.
+type change struct {
+	store.Tx
+	caller      Caller
+	correlation string
+}
+
+// record audits one event and announces what it touched.
+func (c *change) record(event, description string, target tollkey.AuditTarget, a store.Announcement) {
+	c.Audit(tollkey.AuditEntry{
+		ID: tollkey.NewID("log", c.Now()), Workspace: c.caller.Workspace, Time: c.Now(), Event: event, Description: description,
+		Actor: tollkey.Actor{
+			Type: "rootkey", ID: string(c.caller.RootKey), Name: c.caller.Name, RemoteIP: c.caller.RemoteIP, UserAgent: c.caller.UserAgent,
+		},
+		Targets: []tollkey.AuditTarget{target}, Correlation: c.correlation,
+	})
+	c.Announce(a)
+}
+
+// mutate runs fn in a transaction and waits until its change is applied everywhere. fn may run twice.
+func (s *Service) mutate(ctx context.Context, caller Caller, fn func(*change) error) (tollkey.Propagation, error) {
+	now := s.now()
+	correlation := tollkey.NewID("cor", now)
+	number, err := s.store.Update(ctx, now, func(tx store.Tx) error { return fn(&change{tx, caller, correlation}) })
+	if err != nil || number == 0 {
+		return tollkey.Propagation{Confirmed: true, Nodes: 1}, err
+	}
+	return s.confirm(ctx, number), nil
+}
+
+func denied(permission string) error {
+	return tollkey.NewError(tollkey.CodeForbidden, tollkey.ReasonInsufficientPermissions, "The root key lacks the permission "+permission+".")
+}
+
+func apiNotFound() error {
+	return tollkey.NotFound(tollkey.ReasonAPINotFound, "There is no such API.")
+}

@@ -1,0 +1,35 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/wire"
+)
+
+// CreateApi implements wire.Handler.
+func (s *server) CreateApi(ctx context.Context, in *wire.CreateApiRequest) (*wire.CreateApiResponse, error) {
+	id, p, err := s.Control.CreateAPI(ctx, callerOf(ctx), in.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.CreateApiResponse{Meta: s.changed(p), Data: wire.CreateApiResponseData{ApiId: string(id)}}, nil
+}
+
+// GetApi implements wire.Handler.
+func (s *server) GetApi(ctx context.Context, in *wire.ApiRequest) (*wire.GetApiResponse, error) {
+	a, err := s.Control.GetAPI(ctx, callerOf(ctx), tollkey.APIID(in.ApiId))
+	if err != nil {
+		return nil, err
+	}
+	return &wire.GetApiResponse{Meta: s.meta(), Data: wire.GetApiResponseData{ID: string(a.ID), Name: a.Name}}, nil
+}
+
+// DeleteApi implements wire.Handler.
+func (s *server) DeleteApi(ctx context.Context, in *wire.ApiRequest) (*wire.EmptyResponse, error) {
+	p, err := s.Control.DeleteAPI(ctx, callerOf(ctx), tollkey.APIID(in.ApiId))
+	if err != nil {
+		return nil, err
+	}
+	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+}

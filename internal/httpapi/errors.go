@@ -1,0 +1,144 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/ogen-go/ogen/ogenerrors"
+
+	"github.com/tollkey/tollkey"
+)
+
+// fault is one thing that is wrong with a request.
+type fault struct {
+	Location string `json:"location"`
+	Message  string `json:"message"`
+	Fix      string `json:"fix,omitempty"`
+}
+
+// status holds the HTTP status and title of each code.
+var status = map[tollkey.Code]struct {
+	status int
+	title  string
+}{
+	tollkey.CodeInternal:        {500, "Internal Server Error"},
+	tollkey.CodeInvalid:         {400, "Bad Request"},
+	tollkey.CodeUnauthorized:    {401, "Unauthorized"},
+	tollkey.CodeForbidden:       {403, "Forbidden"},
+	tollkey.CodeNotFound:        {404, "Not Found"},
+	tollkey.CodeTimeout:         {408, "Request Timeout"},
+	tollkey.CodeConflict:        {409, "Conflicting Resource"},
+	tollkey.CodeGone:            {410, "Resource Gone"},
+	tollkey.CodePrecondition:    {412, "Precondition Failed"},
+	tollkey.CodeTooLarge:        {413, "Request Entity Too Large"},
+	tollkey.CodeUnprocessable:   {422, "Unprocessable Entity"},
+	tollkey.CodeTooManyRequests: {429, "Too Many Requests"},
+	tollkey.CodeCanceled:        {499, "Client Closed Request"},
+}
+
+// titles holds the reasons whose title is not that of their code.
+var titles = map[tollkey.Reason]string{
+	tollkey.ReasonInsufficientPermissions: "Insufficient Permissions",
+	tollkey.ReasonKeyDisabled:             "Key is disabled",
+	tollkey.ReasonWorkspaceDisabled:       "Workspace is disabled",
+	tollkey.ReasonProtected:               "Resource is protected",
+}
+
+// families holds the part of `type` before the reason. A key that is not found is a credential with 401, and data otherwise.
+func family(e *tollkey.Error) string {
+	switch e.Reason {
+	case tollkey.ReasonPermissionQuerySyntax, tollkey.ReasonTooLarge, tollkey.ReasonTimeout, tollkey.ReasonClientClosed, tollkey.ReasonUnreadableBody:
+		return "user/bad_request"
+	case tollkey.ReasonWorkspaceRateLimited:
+		return "user/too_many_requests"
+	case tollkey.ReasonMalformedAuth:
+		return "unkey/authentication"
+	}
+	switch e.Code {
+	case tollkey.CodeUnauthorized:
+		return "unkey/authentication"
+	case tollkey.CodeForbidden:
+		return "unkey/authorization"
+	case tollkey.CodeNotFound, tollkey.CodeConflict, tollkey.CodeGone:
+		return "unkey/data"
+	}
+	return "unkey/application"
+}
+
+// fail answers a request that could not be served. It is the only place where an error becomes HTTP.
+func (s *server) fail(_ context.Context, w http.ResponseWriter, r *http.Request, err error) {
+	var (
+		known    *tollkey.Error
+		tooLarge *http.MaxBytesError
+		body     *ogenerrors.DecodeBodyError
+		request  *ogenerrors.DecodeRequestError
+		security *ogenerrors.SecurityError
+	)
+	switch {
+	case errors.As(err, &known):
+	case errors.As(err, &tooLarge):
+		known = tollkey.NewError(tollkey.CodeTooLarge, tollkey.ReasonTooLarge, "The body is larger than 10 MiB.")
+	case errors.As(err, &security):
+		known = errMalformed
+	case errors.As(err, &body), errors.As(err, &request):
+		s.invalid(w, r, err)
+		return
+	case errors.Is(err, context.DeadlineExceeded):
+		known = tollkey.NewError(tollkey.CodeTimeout, tollkey.ReasonTimeout, "The request took too long.")
+	case errors.Is(err, context.Canceled):
+		known = tollkey.NewError(tollkey.CodeCanceled, tollkey.ReasonClientClosed, "The caller went away.")
+	default:
+		known = tollkey.NewError(tollkey.CodeInternal, tollkey.ReasonUnexpected, "")
+	}
+	if known.Code == tollkey.CodeInternal {
+		s.Log.Error("a request failed", "path", r.URL.Path, "error", err)
+	}
+	var faults []fault
+	if known.Field != "" {
+		faults = []fault{{Location: known.Field, Message: known.Message}}
+	}
+	s.write(w, r, known, faults)
+}
+
+func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error, faults []fault) {
+	st := status[e.Code]
+	title := st.title
+	if t, ok := titles[e.Reason]; ok {
+		title = t
+	}
+	content := map[string]any{
+		"title": title, "detail": e.Message, "status": st.status, "type": s.ErrorBase + "/errors/" + family(e) + "/" + string(e.Reason),
+	}
+	switch e.Code {
+	case tollkey.CodeInvalid, tollkey.CodeTimeout, tollkey.CodeTooLarge, tollkey.CodeCanceled:
+		content["errors"] = append([]fault{}, faults...)
+	}
+	w.Header().Set("Content-Type", errorType(r, e))
+	w.WriteHeader(st.status)
+	meta := map[string]string{"requestId": s.meta().RequestId}
+	if err := json.NewEncoder(w).Encode(map[string]any{"meta": meta, "error": content}); err != nil && r.Context().Err() == nil {
+		s.Log.Warn("an error could not be sent", "path", r.URL.Path, "error", err)
+	}
+}
+
+// errorType chooses the media type. The official clients recognize a 429 only as problem+json, and the others only as json, for
+// which alone they ask. A request that breaks the schema is always answered in json.
+func errorType(r *http.Request, e *tollkey.Error) string {
+	const problem = "application/problem+json"
+	if e.Code == tollkey.CodeTooManyRequests {
+		return problem
+	}
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	if e.Reason != tollkey.ReasonInvalidInput {
+		for _, part := range strings.Split(accept, ",") {
+			switch media, _, _ := strings.Cut(strings.TrimSpace(part), ";"); media {
+			case problem, "application/*", "*/*":
+				return problem
+			}
+		}
+	}
+	return "application/json"
+}

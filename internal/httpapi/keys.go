@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/control"
+	"github.com/tollkey/tollkey/internal/wire"
+)
+
+// CreateKey implements wire.Handler.
+func (s *server) CreateKey(ctx context.Context, in *wire.CreateKeyRequest) (*wire.CreateKeyResponse, error) {
+	key := control.NewKey{
+		API: tollkey.APIID(in.ApiId), Prefix: in.Prefix.Or(""), Name: in.Name.Or(""), ByteLength: in.ByteLength.Or(0),
+		ExternalID: in.ExternalId.Or(""), Roles: in.Roles, Permissions: in.Permissions, Expires: timeOf(in.Expires.Or(0)),
+		Enabled: in.Enabled.Or(true), Recoverable: in.Recoverable.Or(false),
+	}
+	if meta, ok := in.Meta.Get(); ok && len(meta) > 0 {
+		text, err := json.Marshal(meta)
+		if err != nil {
+			return nil, err
+		}
+		key.Meta = text
+	}
+	if credits, ok := in.Credits.Get(); ok {
+		key.Credits = creditsOf(credits)
+	}
+	for _, l := range in.Ratelimits {
+		key.RateLimits = append(key.RateLimits, tollkey.RateLimit{
+			Name: l.Name, Limit: l.Limit, Duration: time.Duration(l.Duration) * time.Millisecond, AutoApply: l.AutoApply,
+		})
+	}
+	id, plain, p, err := s.Control.CreateKey(ctx, callerOf(ctx), key)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.CreateKeyResponse{Meta: s.changed(p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
+}
+
+// GetKey implements wire.Handler.
+func (s *server) GetKey(ctx context.Context, in *wire.GetKeyRequest) (*wire.GetKeyResponse, error) {
+	k, err := s.Control.GetKey(ctx, callerOf(ctx), tollkey.KeyID(in.KeyId), in.Decrypt.Or(false))
+	if err != nil {
+		return nil, err
+	}
+	return &wire.GetKeyResponse{Meta: s.meta(), Data: keyOf(k)}, nil
+}
+
+// DeleteKey implements wire.Handler.
+func (s *server) DeleteKey(ctx context.Context, in *wire.DeleteKeyRequest) (*wire.EmptyResponse, error) {
+	p, err := s.Control.DeleteKey(ctx, callerOf(ctx), tollkey.KeyID(in.KeyId), in.Permanent.Or(false))
+	if err != nil {
+		return nil, err
+	}
+	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+}
+
+func keyOf(k *tollkey.Key) wire.Key {
+	out := wire.Key{
+		KeyId: string(k.ID), Start: k.Start, Enabled: k.Enabled, CreatedAt: k.CreatedAt.UnixMilli(), UpdatedAt: optTime(k.UpdatedAt),
+		Name: optText(k.Name), Meta: k.Meta, Expires: optTime(k.Expires), Ratelimits: limitsOf(k.RateLimits),
+	}
+	for _, p := range k.Permissions {
+		out.Permissions = append(out.Permissions, p.Slug)
+	}
+	for _, r := range k.Roles {
+		out.Roles = append(out.Roles, r.Name)
+		for _, p := range r.Permissions {
+			out.Permissions = append(out.Permissions, p.Slug)
+		}
+	}
+	slices.Sort(out.Permissions)
+	out.Permissions = slices.Compact(out.Permissions)
+	if k.Credits.Remaining != nil {
+		c := wire.CreditsResponse{Remaining: wire.NewNilInt64(*k.Credits.Remaining)}
+		if r := k.Credits.Refill; r != nil {
+			refill := wire.Refill{Interval: wire.RefillInterval(r.Interval), Amount: r.Amount}
+			if r.Day > 0 {
+				refill.RefillDay = wire.NewOptInt(r.Day)
+			}
+			c.Refill = wire.NewOptRefill(refill)
+		}
+		out.Credits = wire.NewOptCreditsResponse(c)
+	}
+	if k.Identity != nil {
+		out.Identity = wire.NewOptIdentity(identityOf(k.Identity))
+	}
+	return out
+}
+
+func creditsOf(in wire.CreditsRequest) (c tollkey.Credits) {
+	if !in.Remaining.Null {
+		c.Remaining = &in.Remaining.Value
+	}
+	if r, ok := in.Refill.Get(); ok {
+		c.Refill = &tollkey.Refill{Interval: tollkey.RefillInterval(r.Interval), Amount: r.Amount, Day: r.RefillDay.Or(0)}
+	}
+	return c
+}
+
+func identityOf(i *tollkey.Identity) wire.Identity {
+	return wire.Identity{ID: string(i.ID), ExternalId: i.ExternalID, Meta: i.Meta, Ratelimits: limitsOf(i.RateLimits)}
+}
+
+func limitsOf(in []tollkey.RateLimit) (out []wire.RatelimitResponse) {
+	for _, l := range in {
+		out = append(out, wire.RatelimitResponse{ID: string(l.ID), Name: l.Name, Limit: l.Limit, Duration: l.Duration.Milliseconds(), AutoApply: l.AutoApply})
+	}
+	return out
+}
+
+// timeOf reads a time; 0 is none.
+func timeOf(millis int64) time.Time {
+	if millis == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(millis)
+}
+
+func optTime(t time.Time) (o wire.OptInt64) {
+	if !t.IsZero() {
+		o.SetTo(t.UnixMilli())
+	}
+	return o
+}
+
+func optText(s string) (o wire.OptString) {
+	if s != "" {
+		o.SetTo(s)
+	}
+	return o
+}

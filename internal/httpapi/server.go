@@ -1,0 +1,164 @@
+// Package httpapi is the HTTP edge: it translates between internal/wire, which is generated from api/openapi.yaml, and the
+// engine and management operations, and turns every error into JSON in one place. A handler makes one call.
+//
+// It promises that secrets are neither logged nor echoed, that what was committed is never answered with a 5xx, and that a caller
+// is authenticated before anything is done for it, after its request was found well-formed.
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ogen-go/ogen/middleware"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/api"
+	"github.com/tollkey/tollkey/internal/control"
+	"github.com/tollkey/tollkey/internal/verify"
+	"github.com/tollkey/tollkey/internal/wire"
+)
+
+const (
+	maxBody        = 10 << 20
+	requestTimeout = 60 * time.Second
+)
+
+// Options of New.
+type Options struct {
+	Control *control.Service
+	Verify  *verify.Engine
+	// Ready tells whether the store answers.
+	Ready func(context.Context) error
+	Log   *slog.Logger
+	// ErrorBase begins every error's `type`.
+	ErrorBase string
+	Now       func() time.Time
+}
+
+type server struct{ Options }
+
+// New returns the handler of the whole API.
+func New(o Options) (http.Handler, error) {
+	s := &server{o}
+	routes, err := wire.NewServer(s, s, wire.WithErrorHandler(s.fail), wire.WithMiddleware(s.authenticate),
+		wire.WithNotFound(http.NotFound), wire.WithMethodNotAllowed(methodNotAllowed))
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", s.guard(routes))
+	mux.HandleFunc("GET /openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = w.Write(api.OpenAPI)
+	})
+	mux.HandleFunc("GET /health/live", s.live)
+	mux.HandleFunc("GET /health/startup", s.live)
+	mux.HandleFunc("GET /health/ready", s.ready)
+	return mux, nil
+}
+
+func (s *server) live(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }
+
+func (s *server) ready(w http.ResponseWriter, r *http.Request) {
+	if err := s.Ready(r.Context()); err != nil {
+		http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	s.live(w, r)
+}
+
+func methodNotAllowed(w http.ResponseWriter, _ *http.Request, allowed string) {
+	w.Header().Set("Allow", allowed)
+	http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+}
+
+// guard bounds body and time, keeps a panic from ending the process, and refuses what has no credential before its body is read.
+func (s *server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		defer func() {
+			if p := recover(); p != nil {
+				s.Log.Error("a handler panicked", "path", r.URL.Path, "panic", p)
+				s.fail(ctx, w, r, tollkey.NewError(tollkey.CodeInternal, tollkey.ReasonUnexpected, ""))
+			}
+		}()
+		if r.Method == http.MethodPost && strings.TrimSpace(r.Header.Get("Authorization")) == "" {
+			s.write(w, r, errNoCredential, []fault{{
+				Location: "security", Message: "The header Authorization is missing.", Fix: "Send `Authorization: Bearer <root key>`.",
+			}})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+var errNoCredential = tollkey.NewError(tollkey.CodeInvalid, tollkey.ReasonInvalidInput, "The request failed to validate schema: it carries no credential.")
+
+// HandleRootKey implements wire.SecurityHandler. The credential is checked by authenticate, after the body.
+func (s *server) HandleRootKey(ctx context.Context, _ wire.OperationName, _ wire.RootKey) (context.Context, error) {
+	return ctx, nil
+}
+
+type callerKey struct{}
+
+// authenticate runs when the request is known to be well-formed.
+func (s *server) authenticate(r middleware.Request, next middleware.Next) (middleware.Response, error) {
+	if r.OperationID == "liveness" {
+		return next(r)
+	}
+	token, ok := strings.CutPrefix(strings.TrimSpace(r.Raw.Header.Get("Authorization")), "Bearer ")
+	token = strings.TrimSpace(token)
+	if !ok || token == "" {
+		return middleware.Response{}, errMalformed
+	}
+	p, err := s.Verify.Authenticate(r.Context, token)
+	if err != nil {
+		return middleware.Response{}, err
+	}
+	caller := control.Caller{Principal: p, RemoteIP: peer(r.Raw).String(), UserAgent: r.Raw.UserAgent()}
+	r.SetContext(context.WithValue(r.Context, callerKey{}, caller))
+	return next(r)
+}
+
+var errMalformed = tollkey.NewError(tollkey.CodeInvalid, tollkey.ReasonMalformedAuth, "The header Authorization must be `Bearer <root key>`.")
+
+func callerOf(ctx context.Context) control.Caller {
+	c, _ := ctx.Value(callerKey{}).(control.Caller)
+	if c.Principal == nil {
+		c.Principal = &tollkey.Principal{} // may do nothing
+	}
+	return c
+}
+
+// peer is the address of the other end of the connection.
+func peer(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap()
+}
+
+// Liveness implements wire.Handler.
+func (s *server) Liveness(context.Context) (*wire.LivenessResponse, error) {
+	return &wire.LivenessResponse{Meta: s.meta(), Data: wire.LivenessResponseData{Message: "OK"}}, nil
+}
+
+func (s *server) meta() wire.Meta { return wire.Meta{RequestId: tollkey.NewID("req", s.Now())} }
+
+func (s *server) changed(p tollkey.Propagation) wire.Meta {
+	m := s.meta()
+	m.Propagation = wire.NewOptPropagation(wire.Propagation{
+		Confirmed: p.Confirmed, Nodes: p.Nodes, Silent: p.Silent, Milliseconds: p.Took.Milliseconds(),
+	})
+	return m
+}

@@ -1,0 +1,2 @@
+// Package wire is generated from api/openapi.yaml: types, decoding, validation, encoding and routing of the HTTP API.
+package wire
