@@ -25,7 +25,7 @@ var layers = map[string][]string{
 	"internal/conformance": {".", "internal/ledger", "internal/limit", "internal/meter", "internal/store"},
 	"internal/control":     {".", "internal/access", "internal/secret", "internal/store"},
 	"internal/feed":        {".", "internal/store"},
-	"internal/httpapi":     {".", "api", "internal/access", "internal/control", "internal/meter", "internal/verify", "internal/wire"},
+	"internal/httpapi":     {".", "api", "internal/access", "internal/control", "internal/meter", "internal/store", "internal/verify", "internal/wire"},
 	"internal/ledger":      {"."},
 	"internal/limit":       {"."},
 	"internal/meter":       {".", "internal/ledger"},

@@ -101,6 +101,7 @@ func TestServer(t *testing.T) {
 			if _, v := call(t, "keys.verifyKey", `{"key":"`+rootKey+`"}`); len(v) != 2 || v["code"] != "NOT_FOUND" {
 				t.Errorf("a root key is no key: %v", v)
 			}
+			updates(t, api, key, id)
 			if status, _ := call(t, "keys.deleteKey", `{"keyId":"`+id+`"}`); status != 200 {
 				t.Errorf("deleteKey: %d", status)
 			}
@@ -154,5 +155,56 @@ func refusals(t *testing.T, api, key, id string) {
 		if strings.Join(got, " ") != strings.Join(c.faults, " ") {
 			t.Errorf("%s: %v, want %v", c.name, got, c.faults)
 		}
+	}
+}
+
+// updates checks that a field is kept, cleared or set as the request says, and that verification knows at once.
+func updates(t *testing.T, api, key, id string) {
+	update := func(fields string) {
+		t.Helper()
+		if status, e := call(t, "keys.updateKey", `{"keyId":"`+id+`",`+fields+`}`); status != 200 {
+			t.Errorf("%s: %d %v", fields, status, e)
+		}
+	}
+	ask := func(rest, want string) {
+		t.Helper()
+		if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`"`+rest+`}`); v["code"] != want {
+			t.Errorf("%v, want %s", v, want)
+		}
+	}
+	if status, e := call(t, "permissions.createRole", `{"name":"Editor","permissions":["docs.read"]}`); status != 200 {
+		t.Fatalf("createRole: %d %v", status, e)
+	}
+	if status, e := call(t, "permissions.createRole", `{"name":"editor"}`); status != 409 {
+		t.Errorf("a role's name in another case: %d %v", status, e)
+	}
+	if status, e := call(t, "permissions.createPermission", `{"name":"x","slug":"DOCS.read"}`); status != 409 {
+		t.Errorf("a slug in another case: %d %v", status, e)
+	}
+	update(`"ratelimits":[],"credits":null,"name":"n","roles":["EDITOR"],"permissions":["docs.write"]`)
+	ask(`,"permissions":"docs.read AND docs.write"`, "VALID")
+	update(`"permissions":[]`)
+	ask(`,"permissions":"docs.read"`, "VALID")
+	ask(`,"permissions":"docs.write"`, "INSUFFICIENT_PERMISSIONS")
+	update(`"enabled":false`)
+	ask("", "DISABLED")
+	update(`"enabled":true,"expires":1`)
+	ask("", "EXPIRED")
+	update(`"expires":null,"credits":{"remaining":1}`)
+	ask("", "VALID")
+	ask("", "USAGE_EXCEEDED")
+	update(`"credits":{"refill":{"interval":"monthly","amount":5,"refillDay":31}},"externalId":null,"meta":null,"name":null`)
+	if _, k := call(t, "keys.getKey", `{"keyId":"`+id+`"}`); k["identity"] != nil || k["meta"] != nil || k["name"] != nil ||
+		k["credits"].(map[string]any)["refill"].(map[string]any)["refillDay"] != 31.0 {
+		t.Errorf("%v", k)
+	}
+	if status, e := call(t, "keys.updateKey", `{"keyId":"`+id+`","name":"z","credits":{"refill":{"interval":"daily","amount":5,"refillDay":3}}}`); status != 400 {
+		t.Errorf("a daily refill with a day: %d %v", status, e)
+	}
+	if status, e := call(t, "keys.updateKey", `{"keyId":"`+id+`","ratelimits":null}`); status != 400 {
+		t.Errorf("ratelimits null: %d %v", status, e)
+	}
+	if status, _ := call(t, "apis.listKeys", `{"apiId":"`+api+`","externalId":"nobody"}`); status != 200 {
+		t.Errorf("listKeys: %d", status)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/store"
 	"github.com/tollkey/tollkey/internal/wire"
 )
 
@@ -32,4 +33,18 @@ func (s *server) DeleteApi(ctx context.Context, in *wire.ApiRequest) (*wire.Empt
 		return nil, err
 	}
 	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+}
+
+// ListKeys implements wire.Handler.
+func (s *server) ListKeys(ctx context.Context, in *wire.ListKeysRequest) (*wire.ListKeysResponse, error) {
+	filter := store.KeyFilter{API: tollkey.APIID(in.ApiId), ExternalID: in.ExternalId.Or("")}
+	keys, next, err := s.Control.ListKeys(ctx, callerOf(ctx), filter, store.Page{From: in.Cursor.Or(""), Limit: in.Limit.Or(100)}, in.Decrypt.Or(false))
+	if err != nil {
+		return nil, err
+	}
+	out := &wire.ListKeysResponse{Meta: s.meta(), Data: make([]wire.Key, len(keys)), Pagination: wire.Pagination{HasMore: next != "", Cursor: optText(next)}}
+	for i := range keys {
+		out.Data[i] = keyOf(&keys[i])
+	}
+	return out, nil
 }

@@ -28,11 +28,7 @@ func (s *server) CreateKey(ctx context.Context, in *wire.CreateKeyRequest) (*wir
 	if credits, ok := in.Credits.Get(); ok {
 		key.Credits = creditsOf(credits)
 	}
-	for _, l := range in.Ratelimits {
-		key.RateLimits = append(key.RateLimits, tollkey.RateLimit{
-			Name: l.Name, Limit: l.Limit, Duration: time.Duration(l.Duration) * time.Millisecond, AutoApply: l.AutoApply,
-		})
-	}
+	key.RateLimits = rateLimitsOf(in.Ratelimits)
 	id, plain, p, err := s.Control.CreateKey(ctx, callerOf(ctx), key)
 	if err != nil {
 		return nil, err
@@ -96,9 +92,22 @@ func creditsOf(in wire.CreditsRequest) (c tollkey.Credits) {
 		c.Remaining = &in.Remaining.Value
 	}
 	if r, ok := in.Refill.Get(); ok {
-		c.Refill = &tollkey.Refill{Interval: tollkey.RefillInterval(r.Interval), Amount: r.Amount, Day: r.RefillDay.Or(0)}
+		refill := refillOf(r)
+		c.Refill = &refill
 	}
 	return c
+}
+
+func refillOf(r wire.Refill) tollkey.Refill {
+	return tollkey.Refill{Interval: tollkey.RefillInterval(r.Interval), Amount: r.Amount, Day: r.RefillDay.Or(0)}
+}
+
+func rateLimitsOf(in []wire.RatelimitRequest) []tollkey.RateLimit {
+	out := make([]tollkey.RateLimit, len(in))
+	for i, l := range in {
+		out[i] = tollkey.RateLimit{Name: l.Name, Limit: l.Limit, Duration: time.Duration(l.Duration) * time.Millisecond, AutoApply: l.AutoApply}
+	}
+	return out
 }
 
 func identityOf(i *tollkey.Identity) wire.Identity {

@@ -31,6 +31,22 @@ func (s *GetKeyRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *ListKeysRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+	{
+		val := bool(false)
+		s.Decrypt.SetTo(val)
+	}
+	{
+		val := bool(false)
+		s.RevalidateKeysCache.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *VerifyRatelimit) setDefaults() {
 	{
 		val := int64(1)

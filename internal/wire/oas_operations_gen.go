@@ -6,12 +6,16 @@ package wire
 type OperationName = string
 
 const (
-	CreateApiOperation OperationName = "CreateApi"
-	CreateKeyOperation OperationName = "CreateKey"
-	DeleteApiOperation OperationName = "DeleteApi"
-	DeleteKeyOperation OperationName = "DeleteKey"
-	GetApiOperation    OperationName = "GetApi"
-	GetKeyOperation    OperationName = "GetKey"
-	LivenessOperation  OperationName = "Liveness"
-	VerifyKeyOperation OperationName = "VerifyKey"
+	CreateApiOperation        OperationName = "CreateApi"
+	CreateKeyOperation        OperationName = "CreateKey"
+	CreatePermissionOperation OperationName = "CreatePermission"
+	CreateRoleOperation       OperationName = "CreateRole"
+	DeleteApiOperation        OperationName = "DeleteApi"
+	DeleteKeyOperation        OperationName = "DeleteKey"
+	GetApiOperation           OperationName = "GetApi"
+	GetKeyOperation           OperationName = "GetKey"
+	ListKeysOperation         OperationName = "ListKeys"
+	LivenessOperation         OperationName = "Liveness"
+	UpdateKeyOperation        OperationName = "UpdateKey"
+	VerifyKeyOperation        OperationName = "VerifyKey"
 )

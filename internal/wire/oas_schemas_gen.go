@@ -286,6 +286,160 @@ func (s *CreateKeyResponseData) SetKey(val string) {
 	s.Key = val
 }
 
+// Ref: #/components/schemas/CreatePermissionRequest
+type CreatePermissionRequest struct {
+	Name        string    `json:"name"`
+	Slug        string    `json:"slug"`
+	Description OptString `json:"description"`
+}
+
+// GetName returns the value of Name.
+func (s *CreatePermissionRequest) GetName() string {
+	return s.Name
+}
+
+// GetSlug returns the value of Slug.
+func (s *CreatePermissionRequest) GetSlug() string {
+	return s.Slug
+}
+
+// GetDescription returns the value of Description.
+func (s *CreatePermissionRequest) GetDescription() OptString {
+	return s.Description
+}
+
+// SetName sets the value of Name.
+func (s *CreatePermissionRequest) SetName(val string) {
+	s.Name = val
+}
+
+// SetSlug sets the value of Slug.
+func (s *CreatePermissionRequest) SetSlug(val string) {
+	s.Slug = val
+}
+
+// SetDescription sets the value of Description.
+func (s *CreatePermissionRequest) SetDescription(val OptString) {
+	s.Description = val
+}
+
+// Ref: #/components/schemas/CreatePermissionResponse
+type CreatePermissionResponse struct {
+	Meta Meta                         `json:"meta"`
+	Data CreatePermissionResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreatePermissionResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *CreatePermissionResponse) GetData() CreatePermissionResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreatePermissionResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *CreatePermissionResponse) SetData(val CreatePermissionResponseData) {
+	s.Data = val
+}
+
+type CreatePermissionResponseData struct {
+	PermissionId string `json:"permissionId"`
+}
+
+// GetPermissionId returns the value of PermissionId.
+func (s *CreatePermissionResponseData) GetPermissionId() string {
+	return s.PermissionId
+}
+
+// SetPermissionId sets the value of PermissionId.
+func (s *CreatePermissionResponseData) SetPermissionId(val string) {
+	s.PermissionId = val
+}
+
+// Ref: #/components/schemas/CreateRoleRequest
+type CreateRoleRequest struct {
+	Name        string    `json:"name"`
+	Description OptString `json:"description"`
+	Permissions []string  `json:"permissions"`
+}
+
+// GetName returns the value of Name.
+func (s *CreateRoleRequest) GetName() string {
+	return s.Name
+}
+
+// GetDescription returns the value of Description.
+func (s *CreateRoleRequest) GetDescription() OptString {
+	return s.Description
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *CreateRoleRequest) GetPermissions() []string {
+	return s.Permissions
+}
+
+// SetName sets the value of Name.
+func (s *CreateRoleRequest) SetName(val string) {
+	s.Name = val
+}
+
+// SetDescription sets the value of Description.
+func (s *CreateRoleRequest) SetDescription(val OptString) {
+	s.Description = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *CreateRoleRequest) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+// Ref: #/components/schemas/CreateRoleResponse
+type CreateRoleResponse struct {
+	Meta Meta                   `json:"meta"`
+	Data CreateRoleResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreateRoleResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *CreateRoleResponse) GetData() CreateRoleResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreateRoleResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *CreateRoleResponse) SetData(val CreateRoleResponseData) {
+	s.Data = val
+}
+
+type CreateRoleResponseData struct {
+	RoleId string `json:"roleId"`
+}
+
+// GetRoleId returns the value of RoleId.
+func (s *CreateRoleResponseData) GetRoleId() string {
+	return s.RoleId
+}
+
+// SetRoleId sets the value of RoleId.
+func (s *CreateRoleResponseData) SetRoleId(val string) {
+	s.RoleId = val
+}
+
 // Ref: #/components/schemas/CreditsRequest
 type CreditsRequest struct {
 	Remaining NilInt64  `json:"remaining"`
@@ -784,6 +938,114 @@ func (s *LimitResult) SetAutoApply(val bool) {
 	s.AutoApply = val
 }
 
+// Ref: #/components/schemas/ListKeysRequest
+type ListKeysRequest struct {
+	ApiId      string    `json:"apiId"`
+	Limit      OptInt    `json:"limit"`
+	Cursor     OptString `json:"cursor"`
+	ExternalId OptString `json:"externalId"`
+	Decrypt    OptBool   `json:"decrypt"`
+	// Accepted for older clients; nothing is ever out of date.
+	RevalidateKeysCache OptBool `json:"revalidateKeysCache"`
+}
+
+// GetApiId returns the value of ApiId.
+func (s *ListKeysRequest) GetApiId() string {
+	return s.ApiId
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListKeysRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListKeysRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetExternalId returns the value of ExternalId.
+func (s *ListKeysRequest) GetExternalId() OptString {
+	return s.ExternalId
+}
+
+// GetDecrypt returns the value of Decrypt.
+func (s *ListKeysRequest) GetDecrypt() OptBool {
+	return s.Decrypt
+}
+
+// GetRevalidateKeysCache returns the value of RevalidateKeysCache.
+func (s *ListKeysRequest) GetRevalidateKeysCache() OptBool {
+	return s.RevalidateKeysCache
+}
+
+// SetApiId sets the value of ApiId.
+func (s *ListKeysRequest) SetApiId(val string) {
+	s.ApiId = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListKeysRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListKeysRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetExternalId sets the value of ExternalId.
+func (s *ListKeysRequest) SetExternalId(val OptString) {
+	s.ExternalId = val
+}
+
+// SetDecrypt sets the value of Decrypt.
+func (s *ListKeysRequest) SetDecrypt(val OptBool) {
+	s.Decrypt = val
+}
+
+// SetRevalidateKeysCache sets the value of RevalidateKeysCache.
+func (s *ListKeysRequest) SetRevalidateKeysCache(val OptBool) {
+	s.RevalidateKeysCache = val
+}
+
+// Ref: #/components/schemas/ListKeysResponse
+type ListKeysResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []Key      `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListKeysResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListKeysResponse) GetData() []Key {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListKeysResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListKeysResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListKeysResponse) SetData(val []Key) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListKeysResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
 // Ref: #/components/schemas/LivenessResponse
 type LivenessResponse struct {
 	Meta Meta                 `json:"meta"`
@@ -1217,6 +1479,346 @@ func (o OptInt64) Or(d int64) int64 {
 	return d
 }
 
+// NewOptNilInt64 returns new OptNilInt64 with value set to v.
+func NewOptNilInt64(v int64) OptNilInt64 {
+	return OptNilInt64{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptNilInt64 is optional nullable int64.
+type OptNilInt64 struct {
+	Value int64
+	Set   bool
+	Null  bool
+}
+
+// IsSet returns true if OptNilInt64 was set.
+func (o OptNilInt64) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptNilInt64) Reset() {
+	var v int64
+	o.Value = v
+	o.Set = false
+	o.Null = false
+}
+
+// SetTo sets value to v.
+func (o *OptNilInt64) SetTo(v int64) {
+	o.Set = true
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o OptNilInt64) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *OptNilInt64) SetToNull() {
+	o.Set = true
+	o.Null = true
+	var v int64
+	o.Value = v
+}
+
+// IsEmpty returns true if the field was omitted from the payload (not Set and not Null).
+func (o OptNilInt64) IsEmpty() bool {
+	return !o.Set && !o.Null
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptNilInt64) Get() (v int64, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptNilInt64) Or(d int64) int64 {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptNilRefill returns new OptNilRefill with value set to v.
+func NewOptNilRefill(v Refill) OptNilRefill {
+	return OptNilRefill{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptNilRefill is optional nullable Refill.
+type OptNilRefill struct {
+	Value Refill
+	Set   bool
+	Null  bool
+}
+
+// IsSet returns true if OptNilRefill was set.
+func (o OptNilRefill) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptNilRefill) Reset() {
+	var v Refill
+	o.Value = v
+	o.Set = false
+	o.Null = false
+}
+
+// SetTo sets value to v.
+func (o *OptNilRefill) SetTo(v Refill) {
+	o.Set = true
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o OptNilRefill) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *OptNilRefill) SetToNull() {
+	o.Set = true
+	o.Null = true
+	var v Refill
+	o.Value = v
+}
+
+// IsEmpty returns true if the field was omitted from the payload (not Set and not Null).
+func (o OptNilRefill) IsEmpty() bool {
+	return !o.Set && !o.Null
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptNilRefill) Get() (v Refill, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptNilRefill) Or(d Refill) Refill {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptNilString returns new OptNilString with value set to v.
+func NewOptNilString(v string) OptNilString {
+	return OptNilString{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptNilString is optional nullable string.
+type OptNilString struct {
+	Value string
+	Set   bool
+	Null  bool
+}
+
+// IsSet returns true if OptNilString was set.
+func (o OptNilString) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptNilString) Reset() {
+	var v string
+	o.Value = v
+	o.Set = false
+	o.Null = false
+}
+
+// SetTo sets value to v.
+func (o *OptNilString) SetTo(v string) {
+	o.Set = true
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o OptNilString) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *OptNilString) SetToNull() {
+	o.Set = true
+	o.Null = true
+	var v string
+	o.Value = v
+}
+
+// IsEmpty returns true if the field was omitted from the payload (not Set and not Null).
+func (o OptNilString) IsEmpty() bool {
+	return !o.Set && !o.Null
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptNilString) Get() (v string, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptNilString) Or(d string) string {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptNilUpdateCredits returns new OptNilUpdateCredits with value set to v.
+func NewOptNilUpdateCredits(v UpdateCredits) OptNilUpdateCredits {
+	return OptNilUpdateCredits{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptNilUpdateCredits is optional nullable UpdateCredits.
+type OptNilUpdateCredits struct {
+	Value UpdateCredits
+	Set   bool
+	Null  bool
+}
+
+// IsSet returns true if OptNilUpdateCredits was set.
+func (o OptNilUpdateCredits) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptNilUpdateCredits) Reset() {
+	var v UpdateCredits
+	o.Value = v
+	o.Set = false
+	o.Null = false
+}
+
+// SetTo sets value to v.
+func (o *OptNilUpdateCredits) SetTo(v UpdateCredits) {
+	o.Set = true
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o OptNilUpdateCredits) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *OptNilUpdateCredits) SetToNull() {
+	o.Set = true
+	o.Null = true
+	var v UpdateCredits
+	o.Value = v
+}
+
+// IsEmpty returns true if the field was omitted from the payload (not Set and not Null).
+func (o OptNilUpdateCredits) IsEmpty() bool {
+	return !o.Set && !o.Null
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptNilUpdateCredits) Get() (v UpdateCredits, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptNilUpdateCredits) Or(d UpdateCredits) UpdateCredits {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptNilUpdateKeyRequestMeta returns new OptNilUpdateKeyRequestMeta with value set to v.
+func NewOptNilUpdateKeyRequestMeta(v UpdateKeyRequestMeta) OptNilUpdateKeyRequestMeta {
+	return OptNilUpdateKeyRequestMeta{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptNilUpdateKeyRequestMeta is optional nullable UpdateKeyRequestMeta.
+type OptNilUpdateKeyRequestMeta struct {
+	Value UpdateKeyRequestMeta
+	Set   bool
+	Null  bool
+}
+
+// IsSet returns true if OptNilUpdateKeyRequestMeta was set.
+func (o OptNilUpdateKeyRequestMeta) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptNilUpdateKeyRequestMeta) Reset() {
+	var v UpdateKeyRequestMeta
+	o.Value = v
+	o.Set = false
+	o.Null = false
+}
+
+// SetTo sets value to v.
+func (o *OptNilUpdateKeyRequestMeta) SetTo(v UpdateKeyRequestMeta) {
+	o.Set = true
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o OptNilUpdateKeyRequestMeta) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *OptNilUpdateKeyRequestMeta) SetToNull() {
+	o.Set = true
+	o.Null = true
+	var v UpdateKeyRequestMeta
+	o.Value = v
+}
+
+// IsEmpty returns true if the field was omitted from the payload (not Set and not Null).
+func (o OptNilUpdateKeyRequestMeta) IsEmpty() bool {
+	return !o.Set && !o.Null
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptNilUpdateKeyRequestMeta) Get() (v UpdateKeyRequestMeta, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptNilUpdateKeyRequestMeta) Or(d UpdateKeyRequestMeta) UpdateKeyRequestMeta {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptPropagation returns new OptPropagation with value set to v.
 func NewOptPropagation(v Propagation) OptPropagation {
 	return OptPropagation{
@@ -1399,6 +2001,32 @@ func (o OptVerifyKeyRequestCredits) Or(d VerifyKeyRequestCredits) VerifyKeyReque
 		return v
 	}
 	return d
+}
+
+// Ref: #/components/schemas/Pagination
+type Pagination struct {
+	Cursor  OptString `json:"cursor"`
+	HasMore bool      `json:"hasMore"`
+}
+
+// GetCursor returns the value of Cursor.
+func (s *Pagination) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetHasMore returns the value of HasMore.
+func (s *Pagination) GetHasMore() bool {
+	return s.HasMore
+}
+
+// SetCursor sets the value of Cursor.
+func (s *Pagination) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetHasMore sets the value of HasMore.
+func (s *Pagination) SetHasMore(val bool) {
+	s.HasMore = val
 }
 
 // Which nodes have applied the change when the answer is sent.
@@ -1662,6 +2290,157 @@ func (s *RootKey) SetToken(val string) {
 // SetRoles sets the value of Roles.
 func (s *RootKey) SetRoles(val []string) {
 	s.Roles = val
+}
+
+// Ref: #/components/schemas/UpdateCredits
+type UpdateCredits struct {
+	Remaining OptNilInt64  `json:"remaining"`
+	Refill    OptNilRefill `json:"refill"`
+}
+
+// GetRemaining returns the value of Remaining.
+func (s *UpdateCredits) GetRemaining() OptNilInt64 {
+	return s.Remaining
+}
+
+// GetRefill returns the value of Refill.
+func (s *UpdateCredits) GetRefill() OptNilRefill {
+	return s.Refill
+}
+
+// SetRemaining sets the value of Remaining.
+func (s *UpdateCredits) SetRemaining(val OptNilInt64) {
+	s.Remaining = val
+}
+
+// SetRefill sets the value of Refill.
+func (s *UpdateCredits) SetRefill(val OptNilRefill) {
+	s.Refill = val
+}
+
+// Ref: #/components/schemas/UpdateKeyRequest
+type UpdateKeyRequest struct {
+	KeyId       string                     `json:"keyId"`
+	Name        OptNilString               `json:"name"`
+	ExternalId  OptNilString               `json:"externalId"`
+	Meta        OptNilUpdateKeyRequestMeta `json:"meta"`
+	Expires     OptNilInt64                `json:"expires"`
+	Credits     OptNilUpdateCredits        `json:"credits"`
+	Ratelimits  []RatelimitRequest         `json:"ratelimits"`
+	Enabled     OptBool                    `json:"enabled"`
+	Roles       []string                   `json:"roles"`
+	Permissions []string                   `json:"permissions"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *UpdateKeyRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetName returns the value of Name.
+func (s *UpdateKeyRequest) GetName() OptNilString {
+	return s.Name
+}
+
+// GetExternalId returns the value of ExternalId.
+func (s *UpdateKeyRequest) GetExternalId() OptNilString {
+	return s.ExternalId
+}
+
+// GetMeta returns the value of Meta.
+func (s *UpdateKeyRequest) GetMeta() OptNilUpdateKeyRequestMeta {
+	return s.Meta
+}
+
+// GetExpires returns the value of Expires.
+func (s *UpdateKeyRequest) GetExpires() OptNilInt64 {
+	return s.Expires
+}
+
+// GetCredits returns the value of Credits.
+func (s *UpdateKeyRequest) GetCredits() OptNilUpdateCredits {
+	return s.Credits
+}
+
+// GetRatelimits returns the value of Ratelimits.
+func (s *UpdateKeyRequest) GetRatelimits() []RatelimitRequest {
+	return s.Ratelimits
+}
+
+// GetEnabled returns the value of Enabled.
+func (s *UpdateKeyRequest) GetEnabled() OptBool {
+	return s.Enabled
+}
+
+// GetRoles returns the value of Roles.
+func (s *UpdateKeyRequest) GetRoles() []string {
+	return s.Roles
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *UpdateKeyRequest) GetPermissions() []string {
+	return s.Permissions
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *UpdateKeyRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetName sets the value of Name.
+func (s *UpdateKeyRequest) SetName(val OptNilString) {
+	s.Name = val
+}
+
+// SetExternalId sets the value of ExternalId.
+func (s *UpdateKeyRequest) SetExternalId(val OptNilString) {
+	s.ExternalId = val
+}
+
+// SetMeta sets the value of Meta.
+func (s *UpdateKeyRequest) SetMeta(val OptNilUpdateKeyRequestMeta) {
+	s.Meta = val
+}
+
+// SetExpires sets the value of Expires.
+func (s *UpdateKeyRequest) SetExpires(val OptNilInt64) {
+	s.Expires = val
+}
+
+// SetCredits sets the value of Credits.
+func (s *UpdateKeyRequest) SetCredits(val OptNilUpdateCredits) {
+	s.Credits = val
+}
+
+// SetRatelimits sets the value of Ratelimits.
+func (s *UpdateKeyRequest) SetRatelimits(val []RatelimitRequest) {
+	s.Ratelimits = val
+}
+
+// SetEnabled sets the value of Enabled.
+func (s *UpdateKeyRequest) SetEnabled(val OptBool) {
+	s.Enabled = val
+}
+
+// SetRoles sets the value of Roles.
+func (s *UpdateKeyRequest) SetRoles(val []string) {
+	s.Roles = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *UpdateKeyRequest) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+type UpdateKeyRequestMeta map[string]jx.Raw
+
+func (s *UpdateKeyRequestMeta) init() UpdateKeyRequestMeta {
+	m := *s
+	if m == nil {
+		m = map[string]jx.Raw{}
+		*s = m
+	}
+	return m
 }
 
 // Ref: #/components/schemas/Verification

@@ -35,13 +35,17 @@ func findAuthorization(h http.Header, prefix string) (string, bool) {
 
 // operationRolesRootKey is a private map storing roles per operation.
 var operationRolesRootKey = map[string][]string{
-	CreateApiOperation: []string{},
-	CreateKeyOperation: []string{},
-	DeleteApiOperation: []string{},
-	DeleteKeyOperation: []string{},
-	GetApiOperation:    []string{},
-	GetKeyOperation:    []string{},
-	VerifyKeyOperation: []string{},
+	CreateApiOperation:        []string{},
+	CreateKeyOperation:        []string{},
+	CreatePermissionOperation: []string{},
+	CreateRoleOperation:       []string{},
+	DeleteApiOperation:        []string{},
+	DeleteKeyOperation:        []string{},
+	GetApiOperation:           []string{},
+	GetKeyOperation:           []string{},
+	ListKeysOperation:         []string{},
+	UpdateKeyOperation:        []string{},
+	VerifyKeyOperation:        []string{},
 }
 
 // GetRolesForRootKey returns the required roles for the given operation.

@@ -20,6 +20,18 @@ type Handler interface {
 	//
 	// POST /v2/keys.createKey
 	CreateKey(ctx context.Context, req *CreateKeyRequest) (*CreateKeyResponse, error)
+	// CreatePermission implements createPermission operation.
+	//
+	// Create a permission.
+	//
+	// POST /v2/permissions.createPermission
+	CreatePermission(ctx context.Context, req *CreatePermissionRequest) (*CreatePermissionResponse, error)
+	// CreateRole implements createRole operation.
+	//
+	// Create a role.
+	//
+	// POST /v2/permissions.createRole
+	CreateRole(ctx context.Context, req *CreateRoleRequest) (*CreateRoleResponse, error)
 	// DeleteApi implements deleteApi operation.
 	//
 	// Delete an API.
@@ -44,12 +56,24 @@ type Handler interface {
 	//
 	// POST /v2/keys.getKey
 	GetKey(ctx context.Context, req *GetKeyRequest) (*GetKeyResponse, error)
+	// ListKeys implements listKeys operation.
+	//
+	// List the keys of an API.
+	//
+	// POST /v2/apis.listKeys
+	ListKeys(ctx context.Context, req *ListKeysRequest) (*ListKeysResponse, error)
 	// Liveness implements liveness operation.
 	//
 	// Tell that the server is up.
 	//
 	// GET /v2/liveness
 	Liveness(ctx context.Context) (*LivenessResponse, error)
+	// UpdateKey implements updateKey operation.
+	//
+	// Change a key.
+	//
+	// POST /v2/keys.updateKey
+	UpdateKey(ctx context.Context, req *UpdateKeyRequest) (*EmptyResponse, error)
 	// VerifyKey implements verifyKey operation.
 	//
 	// Verify a key.
