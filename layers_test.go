@@ -23,7 +23,7 @@ var layers = map[string][]string{
 	"internal/app":         {".", "internal/control", "internal/feed", "internal/httpapi", "internal/ledger", "internal/limit", "internal/meter", "internal/sqlstore", "internal/store", "internal/verify"},
 	"internal/cli":         {"internal/app"},
 	"internal/conformance": {".", "internal/ledger", "internal/limit", "internal/meter", "internal/store"},
-	"internal/control":     {".", "internal/access", "internal/secret", "internal/store"},
+	"internal/control":     {".", "internal/access", "internal/meter", "internal/secret", "internal/store"},
 	"internal/feed":        {".", "internal/store"},
 	"internal/httpapi":     {".", "api", "internal/access", "internal/control", "internal/meter", "internal/store", "internal/verify", "internal/wire"},
 	"internal/ledger":      {"."},

@@ -89,7 +89,7 @@ func (a *App) build(ctx context.Context, c Config) error {
 	}
 	a.Address = a.listener.Addr().String()
 	handler, err := httpapi.New(httpapi.Options{
-		Control: control.New(a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log,
+		Control: control.New(a.db, a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log,
 		ErrorBase: "http://" + a.Address + "/docs", Now: time.Now,
 	})
 	a.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 70 * time.Second}

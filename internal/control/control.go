@@ -11,19 +11,21 @@ import (
 	"time"
 
 	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/meter"
 	"github.com/tollkey/tollkey/internal/store"
 )
 
 // Service does the operations. It is safe for concurrent use.
 type Service struct {
 	store   store.Store
+	usage   meter.Store
 	confirm func(ctx context.Context, change int64) tollkey.Propagation
 	now     func() time.Time
 }
 
 // New returns a Service. confirm waits until a committed change is applied everywhere.
-func New(s store.Store, confirm func(context.Context, int64) tollkey.Propagation, now func() time.Time) *Service {
-	return &Service{store: s, confirm: confirm, now: now}
+func New(s store.Store, usage meter.Store, confirm func(context.Context, int64) tollkey.Propagation, now func() time.Time) *Service {
+	return &Service{store: s, usage: usage, confirm: confirm, now: now}
 }
 
 // Caller is who asks, and from where.

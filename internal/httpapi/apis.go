@@ -42,7 +42,7 @@ func (s *server) ListKeys(ctx context.Context, in *wire.ListKeysRequest) (*wire.
 	if err != nil {
 		return nil, err
 	}
-	out := &wire.ListKeysResponse{Meta: s.meta(), Data: make([]wire.Key, len(keys)), Pagination: wire.Pagination{HasMore: next != "", Cursor: optText(next)}}
+	out := &wire.ListKeysResponse{Meta: s.meta(), Data: make([]wire.Key, len(keys)), Pagination: pagination(next)}
 	for i := range keys {
 		out.Data[i] = keyOf(&keys[i])
 	}

@@ -3,11 +3,8 @@ package sqlstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"time"
 
-	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/meter"
 )
 
@@ -70,7 +67,7 @@ func (db *DB) AddSums(ctx context.Context, from, upTo map[int64]int64, sums []me
 	})
 }
 
-// Usage implements meter.Store. The engine adds up by hour; days and months, which no two engines cut alike, are cut here.
+// Usage implements meter.Store. The engine adds up by hour; days and months, which no two engines cut alike, are cut in Go.
 func (db *DB) Usage(ctx context.Context, q meter.Query) ([]meter.Row, error) {
 	outcome := int64(-1)
 	if q.Outcome != nil {
@@ -81,78 +78,16 @@ func (db *DB) Usage(ctx context.Context, q meter.Query) ([]meter.Row, error) {
 		return nil, db.usage.dialect.classify(err)
 	}
 	defer func() { _ = rows.Close() }()
-	groups := map[string]*meter.Row{}
+	table := meter.NewTable(q)
 	for rows.Next() {
-		var r meter.Row
-		var o tollkey.Outcome
-		if err := rows.Scan(&r.Time, &r.API, &r.Key, &o, &r.Count, &r.Credits); err != nil {
+		var s meter.Sum
+		if err := rows.Scan(&s.Hour, &s.API, &s.Key, &s.Outcome, &s.Count, &s.Credits); err != nil {
 			return nil, db.usage.dialect.classify(err)
 		}
-		group(groups, q, r, o)
+		table.Add(&s)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, db.usage.dialect.classify(err)
 	}
-	return page(groups, q), nil
-}
-
-func group(groups map[string]*meter.Row, q meter.Query, r meter.Row, o tollkey.Outcome) {
-	r.Time = intervalStart(r.Time, q.Interval)
-	if o == tollkey.OutcomeValid {
-		r.Valid = r.Count
-	}
-	if q.ByOutcome {
-		r.Outcome = o.String()
-	}
-	if !q.ByAPI {
-		r.API = ""
-	}
-	if !q.ByKey {
-		r.Key = ""
-	}
-	k := sortKey(&r)
-	if have := groups[k]; have != nil {
-		have.Count += r.Count
-		have.Valid += r.Valid
-		have.Credits += r.Credits
-		return
-	}
-	groups[k] = &r
-}
-
-func sortKey(r *meter.Row) string {
-	return fmt.Sprintf("%016d\x00%s\x00%s\x00%s", r.Time, r.API, r.Key, r.Outcome)
-}
-
-func page(groups map[string]*meter.Row, q meter.Query) []meter.Row {
-	after := ""
-	if q.After != nil {
-		after = sortKey(q.After)
-	}
-	keys := make([]string, 0, len(groups))
-	for k := range groups {
-		if k > after {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	keys = keys[:min(len(keys), q.Limit)]
-	out := make([]meter.Row, len(keys))
-	for i, k := range keys {
-		out[i] = *groups[k]
-	}
-	return out
-}
-
-func intervalStart(hour int64, interval meter.Interval) int64 {
-	t := time.UnixMilli(hour).UTC()
-	switch interval {
-	case meter.IntervalHour:
-		return hour
-	case meter.IntervalDay:
-		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC).UnixMilli()
-	case meter.IntervalMonth:
-		return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC).UnixMilli()
-	}
-	return 0
+	return table.Page(), nil
 }

@@ -47,6 +47,22 @@ func (s *ListKeysRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *ListRootKeysRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *UsageRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *VerifyRatelimit) setDefaults() {
 	{
 		val := int64(1)

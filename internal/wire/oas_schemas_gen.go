@@ -440,6 +440,43 @@ func (s *CreateRoleResponseData) SetRoleId(val string) {
 	s.RoleId = val
 }
 
+// Ref: #/components/schemas/CreateRootKeyRequest
+type CreateRootKeyRequest struct {
+	Name        OptString `json:"name"`
+	Permissions []string  `json:"permissions"`
+	Expires     OptInt64  `json:"expires"`
+}
+
+// GetName returns the value of Name.
+func (s *CreateRootKeyRequest) GetName() OptString {
+	return s.Name
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *CreateRootKeyRequest) GetPermissions() []string {
+	return s.Permissions
+}
+
+// GetExpires returns the value of Expires.
+func (s *CreateRootKeyRequest) GetExpires() OptInt64 {
+	return s.Expires
+}
+
+// SetName sets the value of Name.
+func (s *CreateRootKeyRequest) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *CreateRootKeyRequest) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+// SetExpires sets the value of Expires.
+func (s *CreateRootKeyRequest) SetExpires(val OptInt64) {
+	s.Expires = val
+}
+
 // Ref: #/components/schemas/CreditsRequest
 type CreditsRequest struct {
 	Remaining NilInt64  `json:"remaining"`
@@ -646,6 +683,32 @@ func (s *GetKeyResponse) SetMeta(val Meta) {
 
 // SetData sets the value of Data.
 func (s *GetKeyResponse) SetData(val Key) {
+	s.Data = val
+}
+
+// Ref: #/components/schemas/GetRootKeyResponse
+type GetRootKeyResponse struct {
+	Meta Meta        `json:"meta"`
+	Data RootKeyData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *GetRootKeyResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *GetRootKeyResponse) GetData() RootKeyData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *GetRootKeyResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *GetRootKeyResponse) SetData(val RootKeyData) {
 	s.Data = val
 }
 
@@ -1043,6 +1106,69 @@ func (s *ListKeysResponse) SetData(val []Key) {
 
 // SetPagination sets the value of Pagination.
 func (s *ListKeysResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/ListRootKeysRequest
+type ListRootKeysRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListRootKeysRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListRootKeysRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListRootKeysRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListRootKeysRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListRootKeysResponse
+type ListRootKeysResponse struct {
+	Meta       Meta          `json:"meta"`
+	Data       []RootKeyData `json:"data"`
+	Pagination Pagination    `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListRootKeysResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListRootKeysResponse) GetData() []RootKeyData {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListRootKeysResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListRootKeysResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListRootKeysResponse) SetData(val []RootKeyData) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListRootKeysResponse) SetPagination(val Pagination) {
 	s.Pagination = val
 }
 
@@ -1957,6 +2083,144 @@ func (o OptString) Or(d string) string {
 	return d
 }
 
+// NewOptUsageRequestFilter returns new OptUsageRequestFilter with value set to v.
+func NewOptUsageRequestFilter(v UsageRequestFilter) OptUsageRequestFilter {
+	return OptUsageRequestFilter{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptUsageRequestFilter is optional UsageRequestFilter.
+type OptUsageRequestFilter struct {
+	Value UsageRequestFilter
+	Set   bool
+}
+
+// IsSet returns true if OptUsageRequestFilter was set.
+func (o OptUsageRequestFilter) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptUsageRequestFilter) Reset() {
+	var v UsageRequestFilter
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptUsageRequestFilter) SetTo(v UsageRequestFilter) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptUsageRequestFilter) Get() (v UsageRequestFilter, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptUsageRequestFilter) Or(d UsageRequestFilter) UsageRequestFilter {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptUsageRequestFilterOutcome returns new OptUsageRequestFilterOutcome with value set to v.
+func NewOptUsageRequestFilterOutcome(v UsageRequestFilterOutcome) OptUsageRequestFilterOutcome {
+	return OptUsageRequestFilterOutcome{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptUsageRequestFilterOutcome is optional UsageRequestFilterOutcome.
+type OptUsageRequestFilterOutcome struct {
+	Value UsageRequestFilterOutcome
+	Set   bool
+}
+
+// IsSet returns true if OptUsageRequestFilterOutcome was set.
+func (o OptUsageRequestFilterOutcome) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptUsageRequestFilterOutcome) Reset() {
+	var v UsageRequestFilterOutcome
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptUsageRequestFilterOutcome) SetTo(v UsageRequestFilterOutcome) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptUsageRequestFilterOutcome) Get() (v UsageRequestFilterOutcome, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptUsageRequestFilterOutcome) Or(d UsageRequestFilterOutcome) UsageRequestFilterOutcome {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptUsageRequestInterval returns new OptUsageRequestInterval with value set to v.
+func NewOptUsageRequestInterval(v UsageRequestInterval) OptUsageRequestInterval {
+	return OptUsageRequestInterval{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptUsageRequestInterval is optional UsageRequestInterval.
+type OptUsageRequestInterval struct {
+	Value UsageRequestInterval
+	Set   bool
+}
+
+// IsSet returns true if OptUsageRequestInterval was set.
+func (o OptUsageRequestInterval) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptUsageRequestInterval) Reset() {
+	var v UsageRequestInterval
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptUsageRequestInterval) SetTo(v UsageRequestInterval) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptUsageRequestInterval) Get() (v UsageRequestInterval, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptUsageRequestInterval) Or(d UsageRequestInterval) UsageRequestInterval {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptVerifyKeyRequestCredits returns new OptVerifyKeyRequestCredits with value set to v.
 func NewOptVerifyKeyRequestCredits(v VerifyKeyRequestCredits) OptVerifyKeyRequestCredits {
 	return OptVerifyKeyRequestCredits{
@@ -2267,6 +2531,33 @@ func (s *RefillInterval) UnmarshalText(data []byte) error {
 	}
 }
 
+// Ref: #/components/schemas/RerollRootKeyRequest
+type RerollRootKeyRequest struct {
+	KeyId string `json:"keyId"`
+	// How many milliseconds the old secret stays valid.
+	Expiration int64 `json:"expiration"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *RerollRootKeyRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetExpiration returns the value of Expiration.
+func (s *RerollRootKeyRequest) GetExpiration() int64 {
+	return s.Expiration
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *RerollRootKeyRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetExpiration sets the value of Expiration.
+func (s *RerollRootKeyRequest) SetExpiration(val int64) {
+	s.Expiration = val
+}
+
 type RootKey struct {
 	Token string
 	Roles []string
@@ -2290,6 +2581,113 @@ func (s *RootKey) SetToken(val string) {
 // SetRoles sets the value of Roles.
 func (s *RootKey) SetRoles(val []string) {
 	s.Roles = val
+}
+
+// Ref: #/components/schemas/RootKeyData
+type RootKeyData struct {
+	KeyId       string    `json:"keyId"`
+	Start       string    `json:"start"`
+	Name        OptString `json:"name"`
+	Permissions []string  `json:"permissions"`
+	Enabled     bool      `json:"enabled"`
+	Expires     OptInt64  `json:"expires"`
+	CreatedAt   int64     `json:"createdAt"`
+	LastUsedAt  OptInt64  `json:"lastUsedAt"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *RootKeyData) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetStart returns the value of Start.
+func (s *RootKeyData) GetStart() string {
+	return s.Start
+}
+
+// GetName returns the value of Name.
+func (s *RootKeyData) GetName() OptString {
+	return s.Name
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *RootKeyData) GetPermissions() []string {
+	return s.Permissions
+}
+
+// GetEnabled returns the value of Enabled.
+func (s *RootKeyData) GetEnabled() bool {
+	return s.Enabled
+}
+
+// GetExpires returns the value of Expires.
+func (s *RootKeyData) GetExpires() OptInt64 {
+	return s.Expires
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *RootKeyData) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// GetLastUsedAt returns the value of LastUsedAt.
+func (s *RootKeyData) GetLastUsedAt() OptInt64 {
+	return s.LastUsedAt
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *RootKeyData) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetStart sets the value of Start.
+func (s *RootKeyData) SetStart(val string) {
+	s.Start = val
+}
+
+// SetName sets the value of Name.
+func (s *RootKeyData) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *RootKeyData) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+// SetEnabled sets the value of Enabled.
+func (s *RootKeyData) SetEnabled(val bool) {
+	s.Enabled = val
+}
+
+// SetExpires sets the value of Expires.
+func (s *RootKeyData) SetExpires(val OptInt64) {
+	s.Expires = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *RootKeyData) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
+// SetLastUsedAt sets the value of LastUsedAt.
+func (s *RootKeyData) SetLastUsedAt(val OptInt64) {
+	s.LastUsedAt = val
+}
+
+// Ref: #/components/schemas/RootKeyRequest
+type RootKeyRequest struct {
+	KeyId string `json:"keyId"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *RootKeyRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *RootKeyRequest) SetKeyId(val string) {
+	s.KeyId = val
 }
 
 // Ref: #/components/schemas/UpdateCredits
@@ -2441,6 +2839,481 @@ func (s *UpdateKeyRequestMeta) init() UpdateKeyRequestMeta {
 		*s = m
 	}
 	return m
+}
+
+// Ref: #/components/schemas/UpdateRootKeyRequest
+type UpdateRootKeyRequest struct {
+	KeyId       string       `json:"keyId"`
+	Name        OptNilString `json:"name"`
+	Permissions []string     `json:"permissions"`
+	Enabled     OptBool      `json:"enabled"`
+	Expires     OptNilInt64  `json:"expires"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *UpdateRootKeyRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetName returns the value of Name.
+func (s *UpdateRootKeyRequest) GetName() OptNilString {
+	return s.Name
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *UpdateRootKeyRequest) GetPermissions() []string {
+	return s.Permissions
+}
+
+// GetEnabled returns the value of Enabled.
+func (s *UpdateRootKeyRequest) GetEnabled() OptBool {
+	return s.Enabled
+}
+
+// GetExpires returns the value of Expires.
+func (s *UpdateRootKeyRequest) GetExpires() OptNilInt64 {
+	return s.Expires
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *UpdateRootKeyRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetName sets the value of Name.
+func (s *UpdateRootKeyRequest) SetName(val OptNilString) {
+	s.Name = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *UpdateRootKeyRequest) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+// SetEnabled sets the value of Enabled.
+func (s *UpdateRootKeyRequest) SetEnabled(val OptBool) {
+	s.Enabled = val
+}
+
+// SetExpires sets the value of Expires.
+func (s *UpdateRootKeyRequest) SetExpires(val OptNilInt64) {
+	s.Expires = val
+}
+
+// Ref: #/components/schemas/UsageRequest
+type UsageRequest struct {
+	// Rounded down to the hour.
+	From int64 `json:"from"`
+	// Rounded up to the hour; not included.
+	To       int64                     `json:"to"`
+	Interval OptUsageRequestInterval   `json:"interval"`
+	GroupBy  []UsageRequestGroupByItem `json:"groupBy"`
+	Filter   OptUsageRequestFilter     `json:"filter"`
+	Limit    OptInt                    `json:"limit"`
+	Cursor   OptString                 `json:"cursor"`
+}
+
+// GetFrom returns the value of From.
+func (s *UsageRequest) GetFrom() int64 {
+	return s.From
+}
+
+// GetTo returns the value of To.
+func (s *UsageRequest) GetTo() int64 {
+	return s.To
+}
+
+// GetInterval returns the value of Interval.
+func (s *UsageRequest) GetInterval() OptUsageRequestInterval {
+	return s.Interval
+}
+
+// GetGroupBy returns the value of GroupBy.
+func (s *UsageRequest) GetGroupBy() []UsageRequestGroupByItem {
+	return s.GroupBy
+}
+
+// GetFilter returns the value of Filter.
+func (s *UsageRequest) GetFilter() OptUsageRequestFilter {
+	return s.Filter
+}
+
+// GetLimit returns the value of Limit.
+func (s *UsageRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *UsageRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetFrom sets the value of From.
+func (s *UsageRequest) SetFrom(val int64) {
+	s.From = val
+}
+
+// SetTo sets the value of To.
+func (s *UsageRequest) SetTo(val int64) {
+	s.To = val
+}
+
+// SetInterval sets the value of Interval.
+func (s *UsageRequest) SetInterval(val OptUsageRequestInterval) {
+	s.Interval = val
+}
+
+// SetGroupBy sets the value of GroupBy.
+func (s *UsageRequest) SetGroupBy(val []UsageRequestGroupByItem) {
+	s.GroupBy = val
+}
+
+// SetFilter sets the value of Filter.
+func (s *UsageRequest) SetFilter(val OptUsageRequestFilter) {
+	s.Filter = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *UsageRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *UsageRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+type UsageRequestFilter struct {
+	ApiId   OptString                    `json:"apiId"`
+	KeyId   OptString                    `json:"keyId"`
+	Outcome OptUsageRequestFilterOutcome `json:"outcome"`
+}
+
+// GetApiId returns the value of ApiId.
+func (s *UsageRequestFilter) GetApiId() OptString {
+	return s.ApiId
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *UsageRequestFilter) GetKeyId() OptString {
+	return s.KeyId
+}
+
+// GetOutcome returns the value of Outcome.
+func (s *UsageRequestFilter) GetOutcome() OptUsageRequestFilterOutcome {
+	return s.Outcome
+}
+
+// SetApiId sets the value of ApiId.
+func (s *UsageRequestFilter) SetApiId(val OptString) {
+	s.ApiId = val
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *UsageRequestFilter) SetKeyId(val OptString) {
+	s.KeyId = val
+}
+
+// SetOutcome sets the value of Outcome.
+func (s *UsageRequestFilter) SetOutcome(val OptUsageRequestFilterOutcome) {
+	s.Outcome = val
+}
+
+type UsageRequestFilterOutcome string
+
+const (
+	UsageRequestFilterOutcomeVALID                   UsageRequestFilterOutcome = "VALID"
+	UsageRequestFilterOutcomeNOTFOUND                UsageRequestFilterOutcome = "NOT_FOUND"
+	UsageRequestFilterOutcomeFORBIDDEN               UsageRequestFilterOutcome = "FORBIDDEN"
+	UsageRequestFilterOutcomeINSUFFICIENTPERMISSIONS UsageRequestFilterOutcome = "INSUFFICIENT_PERMISSIONS"
+	UsageRequestFilterOutcomeUSAGEEXCEEDED           UsageRequestFilterOutcome = "USAGE_EXCEEDED"
+	UsageRequestFilterOutcomeRATELIMITED             UsageRequestFilterOutcome = "RATE_LIMITED"
+	UsageRequestFilterOutcomeDISABLED                UsageRequestFilterOutcome = "DISABLED"
+	UsageRequestFilterOutcomeEXPIRED                 UsageRequestFilterOutcome = "EXPIRED"
+)
+
+// AllValues returns all UsageRequestFilterOutcome values.
+func (UsageRequestFilterOutcome) AllValues() []UsageRequestFilterOutcome {
+	return []UsageRequestFilterOutcome{
+		UsageRequestFilterOutcomeVALID,
+		UsageRequestFilterOutcomeNOTFOUND,
+		UsageRequestFilterOutcomeFORBIDDEN,
+		UsageRequestFilterOutcomeINSUFFICIENTPERMISSIONS,
+		UsageRequestFilterOutcomeUSAGEEXCEEDED,
+		UsageRequestFilterOutcomeRATELIMITED,
+		UsageRequestFilterOutcomeDISABLED,
+		UsageRequestFilterOutcomeEXPIRED,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s UsageRequestFilterOutcome) MarshalText() ([]byte, error) {
+	switch s {
+	case UsageRequestFilterOutcomeVALID:
+		return []byte(s), nil
+	case UsageRequestFilterOutcomeNOTFOUND:
+		return []byte(s), nil
+	case UsageRequestFilterOutcomeFORBIDDEN:
+		return []byte(s), nil
+	case UsageRequestFilterOutcomeINSUFFICIENTPERMISSIONS:
+		return []byte(s), nil
+	case UsageRequestFilterOutcomeUSAGEEXCEEDED:
+		return []byte(s), nil
+	case UsageRequestFilterOutcomeRATELIMITED:
+		return []byte(s), nil
+	case UsageRequestFilterOutcomeDISABLED:
+		return []byte(s), nil
+	case UsageRequestFilterOutcomeEXPIRED:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *UsageRequestFilterOutcome) UnmarshalText(data []byte) error {
+	switch UsageRequestFilterOutcome(data) {
+	case UsageRequestFilterOutcomeVALID:
+		*s = UsageRequestFilterOutcomeVALID
+		return nil
+	case UsageRequestFilterOutcomeNOTFOUND:
+		*s = UsageRequestFilterOutcomeNOTFOUND
+		return nil
+	case UsageRequestFilterOutcomeFORBIDDEN:
+		*s = UsageRequestFilterOutcomeFORBIDDEN
+		return nil
+	case UsageRequestFilterOutcomeINSUFFICIENTPERMISSIONS:
+		*s = UsageRequestFilterOutcomeINSUFFICIENTPERMISSIONS
+		return nil
+	case UsageRequestFilterOutcomeUSAGEEXCEEDED:
+		*s = UsageRequestFilterOutcomeUSAGEEXCEEDED
+		return nil
+	case UsageRequestFilterOutcomeRATELIMITED:
+		*s = UsageRequestFilterOutcomeRATELIMITED
+		return nil
+	case UsageRequestFilterOutcomeDISABLED:
+		*s = UsageRequestFilterOutcomeDISABLED
+		return nil
+	case UsageRequestFilterOutcomeEXPIRED:
+		*s = UsageRequestFilterOutcomeEXPIRED
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+type UsageRequestGroupByItem string
+
+const (
+	UsageRequestGroupByItemKey     UsageRequestGroupByItem = "key"
+	UsageRequestGroupByItemAPI     UsageRequestGroupByItem = "api"
+	UsageRequestGroupByItemOutcome UsageRequestGroupByItem = "outcome"
+)
+
+// AllValues returns all UsageRequestGroupByItem values.
+func (UsageRequestGroupByItem) AllValues() []UsageRequestGroupByItem {
+	return []UsageRequestGroupByItem{
+		UsageRequestGroupByItemKey,
+		UsageRequestGroupByItemAPI,
+		UsageRequestGroupByItemOutcome,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s UsageRequestGroupByItem) MarshalText() ([]byte, error) {
+	switch s {
+	case UsageRequestGroupByItemKey:
+		return []byte(s), nil
+	case UsageRequestGroupByItemAPI:
+		return []byte(s), nil
+	case UsageRequestGroupByItemOutcome:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *UsageRequestGroupByItem) UnmarshalText(data []byte) error {
+	switch UsageRequestGroupByItem(data) {
+	case UsageRequestGroupByItemKey:
+		*s = UsageRequestGroupByItemKey
+		return nil
+	case UsageRequestGroupByItemAPI:
+		*s = UsageRequestGroupByItemAPI
+		return nil
+	case UsageRequestGroupByItemOutcome:
+		*s = UsageRequestGroupByItemOutcome
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+type UsageRequestInterval string
+
+const (
+	UsageRequestIntervalHour  UsageRequestInterval = "hour"
+	UsageRequestIntervalDay   UsageRequestInterval = "day"
+	UsageRequestIntervalMonth UsageRequestInterval = "month"
+)
+
+// AllValues returns all UsageRequestInterval values.
+func (UsageRequestInterval) AllValues() []UsageRequestInterval {
+	return []UsageRequestInterval{
+		UsageRequestIntervalHour,
+		UsageRequestIntervalDay,
+		UsageRequestIntervalMonth,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s UsageRequestInterval) MarshalText() ([]byte, error) {
+	switch s {
+	case UsageRequestIntervalHour:
+		return []byte(s), nil
+	case UsageRequestIntervalDay:
+		return []byte(s), nil
+	case UsageRequestIntervalMonth:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *UsageRequestInterval) UnmarshalText(data []byte) error {
+	switch UsageRequestInterval(data) {
+	case UsageRequestIntervalHour:
+		*s = UsageRequestIntervalHour
+		return nil
+	case UsageRequestIntervalDay:
+		*s = UsageRequestIntervalDay
+		return nil
+	case UsageRequestIntervalMonth:
+		*s = UsageRequestIntervalMonth
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+// Ref: #/components/schemas/UsageResponse
+type UsageResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []UsageRow `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *UsageResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *UsageResponse) GetData() []UsageRow {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *UsageResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *UsageResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *UsageResponse) SetData(val []UsageRow) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *UsageResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/UsageRow
+type UsageRow struct {
+	Time    OptInt64  `json:"time"`
+	Key     OptString `json:"key"`
+	API     OptString `json:"api"`
+	Outcome OptString `json:"outcome"`
+	Count   int64     `json:"count"`
+	Valid   int64     `json:"valid"`
+	Credits int64     `json:"credits"`
+}
+
+// GetTime returns the value of Time.
+func (s *UsageRow) GetTime() OptInt64 {
+	return s.Time
+}
+
+// GetKey returns the value of Key.
+func (s *UsageRow) GetKey() OptString {
+	return s.Key
+}
+
+// GetAPI returns the value of API.
+func (s *UsageRow) GetAPI() OptString {
+	return s.API
+}
+
+// GetOutcome returns the value of Outcome.
+func (s *UsageRow) GetOutcome() OptString {
+	return s.Outcome
+}
+
+// GetCount returns the value of Count.
+func (s *UsageRow) GetCount() int64 {
+	return s.Count
+}
+
+// GetValid returns the value of Valid.
+func (s *UsageRow) GetValid() int64 {
+	return s.Valid
+}
+
+// GetCredits returns the value of Credits.
+func (s *UsageRow) GetCredits() int64 {
+	return s.Credits
+}
+
+// SetTime sets the value of Time.
+func (s *UsageRow) SetTime(val OptInt64) {
+	s.Time = val
+}
+
+// SetKey sets the value of Key.
+func (s *UsageRow) SetKey(val OptString) {
+	s.Key = val
+}
+
+// SetAPI sets the value of API.
+func (s *UsageRow) SetAPI(val OptString) {
+	s.API = val
+}
+
+// SetOutcome sets the value of Outcome.
+func (s *UsageRow) SetOutcome(val OptString) {
+	s.Outcome = val
+}
+
+// SetCount sets the value of Count.
+func (s *UsageRow) SetCount(val int64) {
+	s.Count = val
+}
+
+// SetValid sets the value of Valid.
+func (s *UsageRow) SetValid(val int64) {
+	s.Valid = val
+}
+
+// SetCredits sets the value of Credits.
+func (s *UsageRow) SetCredits(val int64) {
+	s.Credits = val
 }
 
 // Ref: #/components/schemas/Verification

@@ -32,6 +32,12 @@ type Handler interface {
 	//
 	// POST /v2/permissions.createRole
 	CreateRole(ctx context.Context, req *CreateRoleRequest) (*CreateRoleResponse, error)
+	// CreateRootKey implements createRootKey operation.
+	//
+	// Create a root key.
+	//
+	// POST /v2/rootKeys.createRootKey
+	CreateRootKey(ctx context.Context, req *CreateRootKeyRequest) (*CreateKeyResponse, error)
 	// DeleteApi implements deleteApi operation.
 	//
 	// Delete an API.
@@ -44,6 +50,12 @@ type Handler interface {
 	//
 	// POST /v2/keys.deleteKey
 	DeleteKey(ctx context.Context, req *DeleteKeyRequest) (*EmptyResponse, error)
+	// DeleteRootKey implements deleteRootKey operation.
+	//
+	// Delete a root key.
+	//
+	// POST /v2/rootKeys.deleteRootKey
+	DeleteRootKey(ctx context.Context, req *RootKeyRequest) (*EmptyResponse, error)
 	// GetApi implements getApi operation.
 	//
 	// Read an API.
@@ -56,24 +68,54 @@ type Handler interface {
 	//
 	// POST /v2/keys.getKey
 	GetKey(ctx context.Context, req *GetKeyRequest) (*GetKeyResponse, error)
+	// GetRootKey implements getRootKey operation.
+	//
+	// Read a root key.
+	//
+	// POST /v2/rootKeys.getRootKey
+	GetRootKey(ctx context.Context, req *RootKeyRequest) (*GetRootKeyResponse, error)
 	// ListKeys implements listKeys operation.
 	//
 	// List the keys of an API.
 	//
 	// POST /v2/apis.listKeys
 	ListKeys(ctx context.Context, req *ListKeysRequest) (*ListKeysResponse, error)
+	// ListRootKeys implements listRootKeys operation.
+	//
+	// List root keys.
+	//
+	// POST /v2/rootKeys.listRootKeys
+	ListRootKeys(ctx context.Context, req *ListRootKeysRequest) (*ListRootKeysResponse, error)
 	// Liveness implements liveness operation.
 	//
 	// Tell that the server is up.
 	//
 	// GET /v2/liveness
 	Liveness(ctx context.Context) (*LivenessResponse, error)
+	// QueryUsage implements queryUsage operation.
+	//
+	// Read usage.
+	//
+	// POST /v2/usage.query
+	QueryUsage(ctx context.Context, req *UsageRequest) (*UsageResponse, error)
+	// RerollRootKey implements rerollRootKey operation.
+	//
+	// Replace a root key's secret.
+	//
+	// POST /v2/rootKeys.rerollRootKey
+	RerollRootKey(ctx context.Context, req *RerollRootKeyRequest) (*CreateKeyResponse, error)
 	// UpdateKey implements updateKey operation.
 	//
 	// Change a key.
 	//
 	// POST /v2/keys.updateKey
 	UpdateKey(ctx context.Context, req *UpdateKeyRequest) (*EmptyResponse, error)
+	// UpdateRootKey implements updateRootKey operation.
+	//
+	// Change a root key.
+	//
+	// POST /v2/rootKeys.updateRootKey
+	UpdateRootKey(ctx context.Context, req *UpdateRootKeyRequest) (*EmptyResponse, error)
 	// VerifyKey implements verifyKey operation.
 	//
 	// Verify a key.

@@ -1,0 +1,77 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+
+	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/meter"
+	"github.com/tollkey/tollkey/internal/wire"
+)
+
+// QueryUsage implements wire.Handler.
+func (s *server) QueryUsage(ctx context.Context, in *wire.UsageRequest) (*wire.UsageResponse, error) {
+	q, err := usageQuery(in)
+	if err != nil {
+		return nil, err
+	}
+	rows, next, err := s.Control.Usage(ctx, callerOf(ctx), q)
+	if err != nil {
+		return nil, err
+	}
+	out := &wire.UsageResponse{Meta: s.meta(), Data: make([]wire.UsageRow, len(rows)), Pagination: pagination(cursorOf(next))}
+	for i := range rows {
+		r := &rows[i]
+		out.Data[i] = wire.UsageRow{
+			API: optText(string(r.API)), Key: optText(string(r.Key)), Outcome: optText(r.Outcome), Count: r.Count, Valid: r.Valid, Credits: r.Credits,
+		}
+		if q.Interval != meter.IntervalNone {
+			out.Data[i].Time = wire.NewOptInt64(r.Time)
+		}
+	}
+	return out, nil
+}
+
+func usageQuery(in *wire.UsageRequest) (q meter.Query, err error) {
+	q.From = in.From - in.From%meter.HourMillis
+	q.To = (in.To + meter.HourMillis - 1) / meter.HourMillis * meter.HourMillis
+	q.Interval, q.Limit = meter.Interval(in.Interval.Or("")), in.Limit.Or(100)
+	for _, g := range in.GroupBy {
+		switch g {
+		case wire.UsageRequestGroupByItemKey:
+			q.ByKey = true
+		case wire.UsageRequestGroupByItemAPI:
+			q.ByAPI = true
+		case wire.UsageRequestGroupByItemOutcome:
+			q.ByOutcome = true
+		}
+	}
+	f := in.Filter.Or(wire.UsageRequestFilter{})
+	q.API, q.Key = tollkey.APIID(f.ApiId.Or("")), tollkey.KeyID(f.KeyId.Or(""))
+	if o, ok := tollkey.ParseOutcome(string(f.Outcome.Or(""))); ok {
+		q.Outcome = &o
+	}
+	if in.To <= in.From {
+		return q, tollkey.Invalid("/properties/to", "to must be after from.")
+	}
+	if text, ok := in.Cursor.Get(); ok {
+		q.After = &meter.Row{}
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil || json.Unmarshal(raw, q.After) != nil {
+			return q, tollkey.Invalid("/properties/cursor", "This is no cursor of a page before.")
+		}
+	}
+	return q, nil
+}
+
+func cursorOf(r *meter.Row) string {
+	if r == nil {
+		return ""
+	}
+	raw, err := json.Marshal(meter.Row{Time: r.Time, API: r.API, Key: r.Key, Outcome: r.Outcome})
+	if err != nil {
+		return "" // a struct of texts and numbers always marshals
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
