@@ -29,6 +29,8 @@ type Config struct {
 	Data        string // the data directory, without DatabaseURL
 	DatabaseURL string // postgres://…
 	RootKey     string // the first root key's secret; "" = generated
+	// LiveCounters is how many counters of limits are kept in memory, about 150 bytes each; 0 = a million. What is beyond is kept in the store.
+	LiveCounters int
 }
 
 const (
@@ -48,6 +50,7 @@ type App struct {
 	db        *sqlstore.DB
 	engine    *verify.Engine
 	follower  *feed.Follower
+	spiller   *spiller
 	committer *ledger.Committer
 	node      string
 	listener  net.Listener
@@ -61,6 +64,9 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.LiveCounters == 0 {
+		c.LiveCounters = 1_000_000
+	}
 	a := &App{db: db, log: log, node: tollkey.NewID("node", time.Now())}
 	if err := a.build(ctx, c); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -73,11 +79,12 @@ func (a *App) build(ctx context.Context, c Config) error {
 	if a.FirstKey, err = control.Bootstrap(ctx, a.db, c.RootKey, time.Now()); err != nil {
 		return fmt.Errorf("the first start: %w", err)
 	}
-	limits := limit.NewLocal()
+	limits := limit.NewLocal(c.LiveCounters, storedTakes{a.db})
 	if err := restore(ctx, a.db, limits); err != nil {
 		return fmt.Errorf("reading back the limits: %w", err)
 	}
 	a.committer = ledger.NewCommitter(a.db)
+	a.spiller = &spiller{limits: limits, ledger: a.db, last: a.committer.Last}
 	a.engine = verify.New(verify.Options{Lookups: a.db, Limits: limits, Ledger: a.committer})
 	a.follower = feed.NewFollower(feed.Options{Store: a.db, Node: a.node, Solo: a.db.Solo(), Learner: a.engine, Log: a.log})
 	a.engine.Follow(a.follower, cachedKeys)
@@ -96,29 +103,6 @@ func (a *App) build(ctx context.Context, c Config) error {
 	return err
 }
 
-// restore applies every admission that was ever acknowledged and still matters.
-func restore(ctx context.Context, db ledger.Store, limits *limit.Local) error {
-	return db.Counters(ctx, time.Now().UnixMilli(), func(counters []ledger.Counter) error {
-		for _, c := range counters {
-			limits.Apply(tollkey.Take{Bucket: c.Bucket, Duration: time.Duration(c.DurationMillis) * time.Millisecond, Window: c.Window, Cost: c.Used})
-		}
-		return nil
-	}, func(batches []ledger.Batch) error {
-		for _, b := range batches {
-			events, err := ledger.Decode(b.Data)
-			if err != nil {
-				return err
-			}
-			for i := range events {
-				for _, t := range events[i].Takes {
-					limits.Apply(t)
-				}
-			}
-		}
-		return nil
-	})
-}
-
 // Run serves until ctx ends; then it stops accepting, finishes what is being answered, commits, and closes the store.
 func (a *App) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -130,6 +114,7 @@ func (a *App) Run(ctx context.Context) error {
 	loops.Go(func() { a.follower.Run(background) })
 	loops.Go(func() { a.engine.Run(background) })
 	loops.Go(func() { a.roll(background) })
+	loops.Go(func() { a.spill(background) })
 	loops.Go(func() {
 		if err := a.engine.LoadFilter(background); err != nil && background.Err() == nil {
 			a.log.Warn("the filter could not be loaded; unknown keys are looked up in the store", "error", err)
@@ -150,6 +135,22 @@ func (a *App) Run(ctx context.Context) error {
 	stopCommitting()
 	committer.Wait()
 	return errors.Join(err, a.db.Close())
+}
+
+// spill keeps the counters of limits within their memory.
+func (a *App) spill(ctx context.Context) {
+	tick := time.NewTicker(rollEvery / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := a.spiller.step(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("counters of limits could not spill; it will be tried again", "error", err)
+		}
+	}
 }
 
 // roll moves batches into usage and counters, and throws away what nobody needs, while this node holds the lease.

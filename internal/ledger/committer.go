@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -27,7 +28,7 @@ const (
 type Committer struct {
 	store Store
 	boot  int64
-	seq   int64 // of the batch in work; the runner's alone
+	seq   atomic.Int64 // of the batch in work
 	slots chan struct{}
 	wake  chan struct{}
 
@@ -54,6 +55,9 @@ func NewBoot() int64 {
 func NewCommitter(store Store) *Committer {
 	return &Committer{store: store, boot: NewBoot(), wake: make(chan struct{}, 1), slots: make(chan struct{}, maxQueue)}
 }
+
+// Last returns the last batch that was begun, per lane. A Commit that has returned is in one of these or an earlier one.
+func (c *Committer) Last() []BatchID { return []BatchID{{c.boot, c.seq.Load()}} }
 
 // Commit waits until the entry is durably decided. When ctx ends first, its error is returned, and whether the entry was
 // committed is unknown; a balance is never spent twice for it. Safe for concurrent use.
@@ -146,8 +150,7 @@ func (c *Committer) commit(ctx context.Context, batch []*waiter) {
 	for i, w := range batch {
 		entries[i] = &w.entry
 	}
-	c.seq++
-	results, err := c.settle(ctx, BatchID{c.boot, c.seq}, entries)
+	results, err := c.settle(ctx, BatchID{c.boot, c.seq.Add(1)}, entries)
 	for i, w := range batch {
 		if err != nil {
 			w.err = err

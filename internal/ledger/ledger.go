@@ -66,11 +66,12 @@ type Store interface {
 	// Batches returns up to limit stored batches, by boot and seq.
 	Batches(ctx context.Context, limit int) ([]Batch, error)
 	// Fold adds the takes to the stored counters and deletes the batches up to and including upTo of each boot, in one transaction that
-	// remembers upTo (so that Committed stays true). It is repeatable: a boot whose batches are gone adds nothing.
-	Fold(ctx context.Context, upTo map[int64]int64, counters []Counter) error
-	// Counters calls fn with every stored counter that is still of use at now (Unix milliseconds) and after them every stored batch, all of one snapshot:
-	// together they are every admission that was ever acknowledged.
-	Counters(ctx context.Context, nowMillis int64, counters func([]Counter) error, batches func([]Batch) error) error
+	// remembers upTo (so that Committed stays true). It fails, writing nothing, when these are not exactly the given number of batches: then
+	// another roller was faster.
+	Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []Counter) error
+	// Counters calls counter with every stored counter that is still of use at now (Unix milliseconds) and after them batch with every stored batch, all of one
+	// snapshot: together they are every admission that was ever acknowledged. It keeps none of them in memory. The calls must not use the store.
+	Counters(ctx context.Context, nowMillis int64, counter func(Counter), batch func(Batch) error) error
 	// Counter reads the stored counters of one bucket, all windows.
 	Counter(ctx context.Context, bucket tollkey.BucketID) ([]Counter, error)
 	// PruneCounters deletes up to limit counters that are of no use at now, and reports how many.

@@ -75,7 +75,7 @@ func (m *model) fits(r Request, now int64, extra int64) bool {
 
 func TestLocalAgreesWithModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		local, m := NewLocal(), &model{}
+		local, m := NewLocal(1_000_000, nil), &model{}
 		now := int64(1_000_000)
 		buckets := []Request{
 			{Bucket: tollkey.BucketID{1}, Limit: 5, Duration: time.Second},
@@ -106,7 +106,7 @@ func TestLocalAgreesWithModel(t *testing.T) {
 				m.admitted = append(m.admitted, taken.Takes()...)
 			}
 		}
-		replayed := NewLocal()
+		replayed := NewLocal(1_000_000, nil)
 		for _, take := range m.admitted {
 			replayed.Apply(take)
 		}
@@ -122,7 +122,7 @@ func TestLocalAgreesWithModel(t *testing.T) {
 }
 
 func TestRefusedCallTakesNothing(t *testing.T) {
-	l, now := NewLocal(), time.UnixMilli(1_000_000_000)
+	l, now := NewLocal(1_000_000, nil), time.UnixMilli(1_000_000_000)
 	minute := Request{Bucket: tollkey.BucketID{9}, Limit: 12, Duration: time.Minute, Cost: 1}
 	month := Request{Bucket: tollkey.BucketID{8}, Limit: 200, Duration: 720 * time.Hour, Cost: 1}
 	decisions := make([]Decision, 2)
@@ -138,7 +138,7 @@ func TestRefusedCallTakesNothing(t *testing.T) {
 }
 
 func TestExactUnderConcurrency(t *testing.T) {
-	l, now := NewLocal(), time.UnixMilli(1_000_000_000)
+	l, now := NewLocal(1_000_000, nil), time.UnixMilli(1_000_000_000)
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
 	for range 64 {
@@ -159,7 +159,7 @@ func TestExactUnderConcurrency(t *testing.T) {
 }
 
 func TestExpiredCountersAreFreed(t *testing.T) {
-	l := NewLocal()
+	l := NewLocal(1_000_000, nil)
 	at := time.UnixMilli(1_000_000_000)
 	for i := range 1000 {
 		r := []Request{{Bucket: BucketFor("ws", "n", string(rune(i)), time.Second), Limit: 1, Duration: time.Second, Cost: 1}}
@@ -175,7 +175,7 @@ func TestExpiredCountersAreFreed(t *testing.T) {
 }
 
 func BenchmarkTake(b *testing.B) {
-	l, now := NewLocal(), time.Now()
+	l, now := NewLocal(1_000_000, nil), time.Now()
 	r := []Request{{Bucket: tollkey.BucketID{5}, Limit: 1 << 40, Duration: time.Hour, Cost: 1}}
 	d := make([]Decision, 1)
 	b.ReportAllocs()

@@ -57,7 +57,7 @@ func (r *Roller) Roll(ctx context.Context) (int, error) {
 		c.Used = used
 		folded = append(folded, c)
 	}
-	return len(batches), r.Ledger.Fold(ctx, upTo, folded)
+	return len(batches), r.Ledger.Fold(ctx, upTo, len(batches), folded)
 }
 
 func addSums(sums map[Sum]*Sum, events []tollkey.Event) {

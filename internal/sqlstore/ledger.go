@@ -81,30 +81,31 @@ func (db *DB) Balance(ctx context.Context, id tollkey.BalanceID) (remaining int6
 }
 
 // Batches implements ledger.Store.
-func (db *DB) Batches(ctx context.Context, limit int) ([]ledger.Batch, error) {
-	batches, err := readBatches(ctx, db.main.pool, qBatches, limit)
-	return batches, db.main.dialect.classify(err)
+func (db *DB) Batches(ctx context.Context, limit int) (out []ledger.Batch, err error) {
+	err = eachBatch(ctx, db.main.pool, func(b ledger.Batch) error { out = append(out, b); return nil }, qBatches, limit)
+	return out, db.main.dialect.classify(err)
 }
 
-func readBatches(ctx context.Context, q querier, text string, args ...any) ([]ledger.Batch, error) {
+func eachBatch(ctx context.Context, q querier, fn func(ledger.Batch) error, text string, args ...any) error {
 	rows, err := q.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = rows.Close() }()
-	var out []ledger.Batch
 	for rows.Next() {
 		var b ledger.Batch
 		if err := rows.Scan(&b.ID.Boot, &b.ID.Seq, &b.Data); err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, b)
+		if err := fn(b); err != nil {
+			return err
+		}
 	}
-	return out, rows.Err()
+	return rows.Err()
 }
 
 // Fold implements ledger.Store.
-func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, counters []ledger.Counter) error {
+func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []ledger.Counter) error {
 	boots := make([]int64, 0, len(upTo))
 	for boot := range upTo {
 		boots = append(boots, boot)
@@ -126,8 +127,8 @@ func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, counters []ledger.
 				return err
 			}
 		}
-		if gone == 0 {
-			return nil // folded before
+		if gone != int64(batches) {
+			return errMarkMoved
 		}
 		for _, c := range counters {
 			if _, err := q.ExecContext(ctx, qAddCounter, c.Bucket[:], c.DurationMillis, c.Window, c.Used, c.ExpiresMillis()); err != nil {
@@ -139,46 +140,37 @@ func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, counters []ledger.
 }
 
 // Counters implements ledger.Store.
-func (db *DB) Counters(ctx context.Context, now int64, counters func([]ledger.Counter) error, batches func([]ledger.Batch) error) error {
+func (db *DB) Counters(ctx context.Context, now int64, counter func(ledger.Counter), batch func(ledger.Batch) error) error {
 	return db.main.view(ctx, func(q querier) error {
-		stored, err := readCounters(ctx, q, qCounters, now)
-		if err != nil {
+		if err := eachCounter(ctx, q, counter, qCounters, now); err != nil {
 			return err
 		}
-		if err := counters(stored); err != nil {
-			return err
-		}
-		rest, err := readBatches(ctx, q, qAllBatches)
-		if err != nil {
-			return err
-		}
-		return batches(rest)
+		return eachBatch(ctx, q, batch, qAllBatches)
 	})
 }
 
 // Counter implements ledger.Store.
-func (db *DB) Counter(ctx context.Context, bucket tollkey.BucketID) ([]ledger.Counter, error) {
-	out, err := readCounters(ctx, db.main.pool, qCounter, bucket[:])
+func (db *DB) Counter(ctx context.Context, bucket tollkey.BucketID) (out []ledger.Counter, err error) {
+	err = eachCounter(ctx, db.main.pool, func(c ledger.Counter) { out = append(out, c) }, qCounter, bucket[:])
 	return out, db.main.dialect.classify(err)
 }
 
-func readCounters(ctx context.Context, q querier, text string, args ...any) ([]ledger.Counter, error) {
+func eachCounter(ctx context.Context, q querier, fn func(ledger.Counter), text string, args ...any) error {
 	rows, err := q.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = rows.Close() }()
-	var out []ledger.Counter
 	for rows.Next() {
 		var c ledger.Counter
 		var bucket []byte
 		if err := rows.Scan(&bucket, &c.DurationMillis, &c.Window, &c.Used); err != nil {
-			return nil, err
+			return err
 		}
 		copy(c.Bucket[:], bucket)
-		out = append(out, c)
+		fn(c)
 	}
-	return out, rows.Err()
+	return rows.Err()
 }
 
 // PruneCounters implements ledger.Store.

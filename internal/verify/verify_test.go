@@ -62,7 +62,7 @@ func newRig(t testing.TB) *rig {
 	r := &rig{db: db, caller: &tollkey.Principal{Workspace: ws, Permissions: map[string]struct{}{"api.*.verify_key": {}}}}
 	r.clock.Store(1_790_000_000_000)
 	committer := ledger.NewCommitter(db)
-	r.Engine = New(Options{Lookups: r, Limits: limit.NewLocal(), Ledger: committer, Now: func() time.Time { return time.UnixMilli(r.clock.Load()) }})
+	r.Engine = New(Options{Lookups: r, Limits: limit.NewLocal(1_000_000, nil), Ledger: committer, Now: func() time.Time { return time.UnixMilli(r.clock.Load()) }})
 	r.follower = feed.NewFollower(feed.Options{Store: db, Node: "n", Solo: true, Learner: r.Engine, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	r.Follow(r.follower, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
