@@ -29,6 +29,10 @@ type Config struct {
 	Data        string // the data directory, without DatabaseURL
 	DatabaseURL string // postgres://…
 	RootKey     string // the first root key's secret; "" = generated
+	// Buffered answers what spends no credits before it is committed.
+	Buffered bool
+	// DiskSync has acknowledged verifications survive power loss on SQLite.
+	DiskSync bool
 	// LiveCounters is how many counters of limits are kept in memory, about 150 bytes each; 0 = a million. What is beyond is kept in the store.
 	LiveCounters int
 }
@@ -60,7 +64,7 @@ type App struct {
 
 // New opens the store, restores the limits, makes the first workspace where there is none, and listens.
 func New(ctx context.Context, c Config, log *slog.Logger) (*App, error) {
-	db, err := sqlstore.Open(ctx, sqlstore.Options{Dir: c.Data, URL: c.DatabaseURL})
+	db, err := sqlstore.Open(ctx, sqlstore.Options{Dir: c.Data, URL: c.DatabaseURL, DiskSync: c.DiskSync})
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +87,11 @@ func (a *App) build(ctx context.Context, c Config) error {
 	if err := restore(ctx, a.db, limits); err != nil {
 		return fmt.Errorf("reading back the limits: %w", err)
 	}
-	a.committer = ledger.NewCommitter(a.db)
+	lanes := 1
+	if !a.db.Solo() {
+		lanes = 2
+	}
+	a.committer = ledger.NewCommitter(a.db, ledger.Options{Buffered: c.Buffered, Lanes: lanes})
 	a.spiller = &spiller{limits: limits, ledger: a.db, last: a.committer.Last}
 	a.engine = verify.New(verify.Options{Lookups: a.db, Limits: limits, Ledger: a.committer})
 	a.follower = feed.NewFollower(feed.Options{Store: a.db, Node: a.node, Solo: a.db.Solo(), Learner: a.engine, Log: a.log})

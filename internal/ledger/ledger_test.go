@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -142,13 +143,19 @@ func (f *faulty) Committed(_ context.Context, id BatchID) (bool, error) {
 	return ok, nil
 }
 
+func (f *faulty) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.batches)
+}
+
 func TestNothingIsSpentTwiceOrLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &faulty{
 			balances: map[tollkey.BalanceID]int64{"k": 100}, batches: map[BatchID][]byte{},
 			faults: []string{"", "after", "before", "before", "after", "", "after"},
 		}
-		c := NewCommitter(store)
+		c := NewCommitter(store, Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var runner, callers sync.WaitGroup
 		runner.Go(func() { c.Run(ctx, time.Minute) })
@@ -183,6 +190,65 @@ func TestNothingIsSpentTwiceOrLost(t *testing.T) {
 		}
 		if _, err := c.Commit(t.Context(), Entry{}); !errors.Is(err, ErrClosed) {
 			t.Errorf("after the end: %v", err)
+		}
+	})
+}
+
+// TestBufferedIsDurableWithin100ms answers at once, and commits what waits in one batch soon after; what spends still waits.
+func TestBufferedIsDurableWithin100ms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{balances: map[tollkey.BalanceID]int64{"k": 1}, batches: map[BatchID][]byte{}, faults: []string{"", "after"}}
+		c := NewCommitter(store, Options{Buffered: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		var runner sync.WaitGroup
+		runner.Go(func() { c.Run(ctx, time.Minute) })
+		if r, err := c.Commit(ctx, Entry{Event: tollkey.Event{Count: 1}, Spends: []tollkey.Spend{{Balance: "k", Amount: 1}}}); err != nil || !r.Admitted || store.count() != 1 {
+			t.Errorf("a spend was answered before it was committed: %+v %v", r, err)
+		}
+		for range 10 {
+			if r, err := c.Commit(ctx, Entry{Event: tollkey.Event{Count: 1}}); err != nil || !r.Admitted {
+				t.Error(r, err)
+			}
+		}
+		if store.count() != 1 || c.Waiting() != 10 {
+			t.Errorf("%d batches, %d waiting; the answers came from the commit", store.count(), c.Waiting())
+		}
+		time.Sleep(100 * time.Millisecond) // of the bubble's time
+		synctest.Wait()
+		if store.count() != 2 || c.Waiting() != 0 {
+			t.Errorf("after 100 ms: %d batches, %d waiting", store.count(), c.Waiting())
+		}
+		if _, err := c.Commit(ctx, Entry{Event: tollkey.Event{Count: 1}}); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		runner.Wait()
+		if store.count() != 3 {
+			t.Error("the end of the process lost an answered event")
+		}
+	})
+}
+
+// TestDrainEnds stops a committer whose store never answers.
+func TestDrainEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{batches: map[BatchID][]byte{}, faults: slices.Repeat([]string{"before"}, 10_000)}
+		c := NewCommitter(store, Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := c.Commit(t.Context(), Entry{}); err == nil {
+				t.Error("a commit that never happened was answered")
+			}
+		})
+		synctest.Wait()
+		all.Go(func() { c.Run(ctx, 10*time.Second) })
+		time.Sleep(time.Second)
+		cancel()
+		begin := time.Now()
+		all.Wait()
+		if took := time.Since(begin); took > 11*time.Second {
+			t.Errorf("the drain took %v", took)
 		}
 	})
 }

@@ -81,7 +81,7 @@ func scanChange(rows *sql.Rows) (c tollkey.Change, err error) {
 
 // Heartbeat implements store.Changes.
 func (db *DB) Heartbeat(ctx context.Context, n store.Node) (h store.Head, err error) {
-	err = db.main.update(ctx, true, func(q querier) error {
+	err = db.main.updateUrgent(ctx, func(q querier) error {
 		if _, err := q.ExecContext(ctx, qHeartbeat[db.main.dialect.name], n.ID, n.Applied); err != nil {
 			return err
 		}
@@ -93,16 +93,17 @@ func (db *DB) Heartbeat(ctx context.Context, n store.Node) (h store.Head, err er
 
 // Acknowledge implements store.Changes.
 func (db *DB) Acknowledge(ctx context.Context, id string, applied int64) error {
-	return db.run(ctx, true, qAcknowledge, id, applied)
+	return db.run(ctx, qAcknowledge, id, applied)
 }
 
 // RemoveNode implements store.Changes.
 func (db *DB) RemoveNode(ctx context.Context, id string) error {
-	return db.run(ctx, true, qRemoveNode, id)
+	return db.run(ctx, qRemoveNode, id)
 }
 
-func (db *DB) run(ctx context.Context, urgent bool, text string, args ...any) error {
-	return db.main.update(ctx, urgent, func(q querier) error {
+// run executes one statement at once.
+func (db *DB) run(ctx context.Context, text string, args ...any) error {
+	return db.main.updateUrgent(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, text, args...)
 		return err
 	})
@@ -131,7 +132,7 @@ func (db *DB) Nodes(ctx context.Context) ([]store.NodeStatus, error) {
 // PruneChanges implements store.Changes.
 func (db *DB) PruneChanges(ctx context.Context, age time.Duration, limit int) (n int, err error) {
 	name := db.main.dialect.name
-	err = db.main.update(ctx, false, func(q querier) error {
+	err = db.main.update(ctx, func(q querier) error {
 		result, err := q.ExecContext(ctx, qPruneFeed[name], age.Milliseconds(), limit)
 		if err != nil {
 			return err
@@ -148,7 +149,7 @@ func (db *DB) PruneChanges(ctx context.Context, age time.Duration, limit int) (n
 
 // Lease implements store.Store.
 func (db *DB) Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error) {
-	err = db.main.update(ctx, true, func(q querier) error {
+	err = db.main.updateUrgent(ctx, func(q querier) error {
 		result, err := q.ExecContext(ctx, qLease[db.main.dialect.name], name, holder, ttl.Milliseconds())
 		if err != nil {
 			return err
@@ -162,7 +163,7 @@ func (db *DB) Lease(ctx context.Context, name, holder string, ttl time.Duration)
 
 // Release implements store.Store.
 func (db *DB) Release(ctx context.Context, name, holder string) error {
-	return db.run(ctx, true, qRelease, name, holder)
+	return db.run(ctx, qRelease, name, holder)
 }
 
 // Watch implements store.Changes.

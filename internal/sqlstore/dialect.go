@@ -28,16 +28,20 @@ type dialect struct {
 	// clock is the engine's present time in Unix milliseconds.
 	clock string
 	// lockRow is appended to a select that must lock the rows it reads.
-	lockRow   string
-	retryable func(error) bool
-	conflict  func(error) bool
+	lockRow string
+	// readBalances locks and reads those of the balances that exist; writeBalances writes those that it is given.
+	readBalances  func(context.Context, querier, []tollkey.BalanceID) (map[tollkey.BalanceID]int64, error)
+	writeBalances func(context.Context, querier, []tollkey.BalanceID, map[tollkey.BalanceID]int64) error
+	retryable     func(error) bool
+	conflict      func(error) bool
 	// answered reports whether the error is the engine's own answer, and not the lack of one.
 	answered func(error) bool
 }
 
 var sqliteDialect = &dialect{
 	name: "sqlite", goose: goose.DialectSQLite3, viewOptions: &sql.TxOptions{ReadOnly: true},
-	clock:     "cast(unixepoch('subsec') * 1000 as integer)",
+	clock:        "cast(unixepoch('subsec') * 1000 as integer)",
+	readBalances: readEach, writeBalances: writeEach,
 	retryable: func(error) bool { return false },
 	conflict: func(err error) bool {
 		var e *sqlite.Error
@@ -53,7 +57,7 @@ var postgresDialect = &dialect{
 	name: "postgres", goose: goose.DialectPostgres,
 	viewOptions: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 	clock:       "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)",
-	lockRow:     " for update",
+	lockRow:     " for update", readBalances: lockAll, writeBalances: writeAll,
 	retryable: func(err error) bool {
 		var e *pgconn.PgError
 		return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")

@@ -14,7 +14,6 @@ func replaceClock(text, clock string) string { return strings.ReplaceAll(text, "
 
 var (
 	qBalance     = hotQuery(`select remaining from balances where id = $1`)
-	qLockBalance = `select remaining from balances where id = $1`
 	qSetBalance  = hotQuery(`update balances set remaining = $2 where id = $1`)
 	qInsertBatch = query(`insert into batches (boot, seq, data) values ($1, $2, $3)`)
 	qCommitted   = hotQuery(`select 1 where exists (select 1 from batches where boot = $1 and seq = $2) or exists (select 1 from folded where boot = $1 and seq >= $2)`)
@@ -30,35 +29,90 @@ var (
 	qOldestBatch  = hotQuery(`select min(seq) from batches where boot = $1`)
 )
 
-// Settle implements ledger.Store. The balances are locked one by one in ascending order, so that no two nodes wait for each other.
+// What only PostgreSQL is asked: the rows are locked in order, and all are locked before the first is written.
+const (
+	pgLockBalances = `select id, remaining from balances where id = any($1::text[]) order by id for update`
+	pgSetBalances  = `update balances set remaining = new.remaining from unnest($1::text[], $2::bigint[]) as new(id, remaining) where balances.id = new.id`
+)
+
+// Settle implements ledger.Store. All balances are locked in ascending order, so that no two nodes wait for each other.
 func (db *DB) Settle(ctx context.Context, id ledger.BatchID, ids []tollkey.BalanceID, settle func(map[tollkey.BalanceID]int64) ledger.Settlement) error {
-	lock := qLockBalance + db.main.dialect.lockRow
-	return db.main.update(ctx, true, func(q querier) error {
-		have := make(map[tollkey.BalanceID]int64, len(ids))
-		for _, id := range ids {
-			var remaining int64
-			switch err := q.QueryRowContext(ctx, lock, string(id)).Scan(&remaining); err {
-			case nil:
-				have[id] = remaining
-			case sql.ErrNoRows:
-			default:
-				return err
-			}
+	if len(ids) == 0 && !db.Solo() { // one statement is a transaction
+		_, err := db.main.pool.ExecContext(ctx, qInsertBatch, id.Boot, id.Seq, settle(nil).Data)
+		return db.main.dialect.classify(err)
+	}
+	return db.main.updateUrgent(ctx, func(q querier) error {
+		have, err := db.main.dialect.readBalances(ctx, q, ids)
+		if err != nil {
+			return err
 		}
 		s := settle(have)
-		for _, id := range ids {
-			if v, changed := s.Balances[id]; changed {
-				if _, err := q.ExecContext(ctx, qSetBalance, string(id), v); err != nil {
-					return err
-				}
+		if len(s.Balances) > 0 {
+			if err := db.main.dialect.writeBalances(ctx, q, ids, s.Balances); err != nil {
+				return err
 			}
 		}
 		if len(s.Data) == 0 {
 			return nil
 		}
-		_, err := q.ExecContext(ctx, qInsertBatch, id.Boot, id.Seq, s.Data)
+		_, err = q.ExecContext(ctx, qInsertBatch, id.Boot, id.Seq, s.Data)
 		return err
 	})
+}
+
+// readEach reads balances one by one, which suits an engine in the same process.
+func readEach(ctx context.Context, q querier, ids []tollkey.BalanceID) (map[tollkey.BalanceID]int64, error) {
+	have := make(map[tollkey.BalanceID]int64, len(ids))
+	for _, id := range ids {
+		var remaining int64
+		switch err := q.QueryRowContext(ctx, qBalance, string(id)).Scan(&remaining); err {
+		case nil:
+			have[id] = remaining
+		case sql.ErrNoRows:
+		default:
+			return nil, err
+		}
+	}
+	return have, nil
+}
+
+func writeEach(ctx context.Context, q querier, ids []tollkey.BalanceID, remaining map[tollkey.BalanceID]int64) error {
+	for _, id := range ids {
+		if v, changed := remaining[id]; changed {
+			if _, err := q.ExecContext(ctx, qSetBalance, string(id), v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lockAll reads and locks balances in one round trip.
+func lockAll(ctx context.Context, q querier, ids []tollkey.BalanceID) (map[tollkey.BalanceID]int64, error) {
+	rows, err := q.QueryContext(ctx, pgLockBalances, texts(ids))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	have := make(map[tollkey.BalanceID]int64, len(ids))
+	for rows.Next() {
+		var id string
+		var remaining int64
+		if err := rows.Scan(&id, &remaining); err != nil {
+			return nil, err
+		}
+		have[tollkey.BalanceID(id)] = remaining
+	}
+	return have, rows.Err()
+}
+
+func writeAll(ctx context.Context, q querier, _ []tollkey.BalanceID, remaining map[tollkey.BalanceID]int64) error {
+	ids, values := make([]string, 0, len(remaining)), make([]int64, 0, len(remaining))
+	for id, v := range remaining {
+		ids, values = append(ids, string(id)), append(values, v)
+	}
+	_, err := q.ExecContext(ctx, pgSetBalances, ids, values)
+	return err
 }
 
 // Committed implements ledger.Store.
@@ -111,7 +165,7 @@ func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, count
 		boots = append(boots, boot)
 	}
 	slices.Sort(boots)
-	return db.main.update(ctx, false, func(q querier) error {
+	return db.main.update(ctx, func(q querier) error {
 		gone := int64(0)
 		for _, boot := range boots {
 			result, err := q.ExecContext(ctx, qDropBatches, boot, upTo[boot])
@@ -175,7 +229,7 @@ func eachCounter(ctx context.Context, q querier, fn func(ledger.Counter), text s
 
 // PruneCounters implements ledger.Store.
 func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (n int, err error) {
-	err = db.main.update(ctx, false, func(q querier) error {
+	err = db.main.update(ctx, func(q querier) error {
 		result, err := q.ExecContext(ctx, qPruneCounter, now, limit)
 		if err != nil {
 			return err

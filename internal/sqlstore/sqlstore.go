@@ -31,6 +31,9 @@ var (
 type Options struct {
 	Dir string // the data directory; of use without URL
 	URL string // postgres://…; wins over Dir
+	// DiskSync makes the ledger's commits on SQLite survive power loss, and not only the death of the process. On PostgreSQL they always do, as the
+	// server's synchronous_commit says.
+	DiskSync bool
 }
 
 // DB is an open store. All methods may be called concurrently.
@@ -52,9 +55,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	} else {
 		err = db.openFiles(ctx, o.Dir)
 	}
+	if err == nil && db.main.writer != nil {
+		db.main.writer.diskSync = o.DiskSync
+	}
 	if err == nil {
 		// The epoch names this history of the store; a restore from a backup begins another.
-		err = db.run(ctx, false, qFirstFeed, tollkey.NewID("epoch", time.Now()))
+		err = db.run(ctx, qFirstFeed, tollkey.NewID("epoch", time.Now()))
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -135,10 +141,10 @@ func (f *file) view(ctx context.Context, fn func(querier) error) error {
 	return f.dialect.classify(fn(tx))
 }
 
-// update runs fn in a transaction and commits. urgent work overtakes what waits, on SQLite.
-func (f *file) update(ctx context.Context, urgent bool, fn func(querier) error) error {
+// update runs fn in a transaction and commits.
+func (f *file) update(ctx context.Context, fn func(querier) error) error {
 	if f.writer != nil {
-		return f.dialect.classify(f.writer.do(ctx, urgent, fn))
+		return f.dialect.classify(f.writer.do(ctx, fn))
 	}
 	const attempts = 10
 	var err error
@@ -148,6 +154,14 @@ func (f *file) update(ctx context.Context, urgent bool, fn func(querier) error) 
 		}
 	}
 	return f.dialect.classify(err)
+}
+
+// updateUrgent is update for the ledger and for signs of life: on SQLite before all that waits, as durable as Options say.
+func (f *file) updateUrgent(ctx context.Context, fn func(querier) error) error {
+	if f.writer != nil {
+		return f.dialect.classify(f.writer.doUrgent(ctx, fn))
+	}
+	return f.update(ctx, fn)
 }
 
 func (f *file) updateOnce(ctx context.Context, fn func(querier) error) error {

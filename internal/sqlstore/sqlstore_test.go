@@ -299,7 +299,7 @@ func TestLedger(t *testing.T) {
 		k := key("key_1")
 		k.Credits.Remaining = &credits
 		update(t, db, func(tx store.Tx) error { return tx.CreateKeys(t.Context(), []*tollkey.Key{k}) })
-		c := ledger.NewCommitter(db)
+		c := ledger.NewCommitter(db, ledger.Options{})
 		ctx, cancel := context.WithCancel(context.Background())
 		var runner, callers sync.WaitGroup
 		runner.Go(func() { c.Run(ctx, time.Minute) })
@@ -391,6 +391,11 @@ func TestStatements(t *testing.T) {
 			_ = stmt.Close()
 		}
 		if !db.Solo() {
+			for _, text := range []string{pgLockBalances, pgSetBalances} {
+				if _, err := db.main.pool.Prepare(text); err != nil {
+					t.Errorf("%s: %v", text, err)
+				}
+			}
 			return
 		}
 		for _, s := range statements {

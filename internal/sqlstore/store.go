@@ -18,7 +18,7 @@ func (db *DB) View(ctx context.Context, fn func(store.Reader) error) error {
 // Update implements store.Store.
 func (db *DB) Update(ctx context.Context, now time.Time, fn func(store.Tx) error) (int64, error) {
 	var change int64
-	err := db.main.update(ctx, false, func(q querier) error {
+	err := db.main.update(ctx, func(q querier) error {
 		t := &tx{reader: reader{q}, now: time.UnixMilli(now.UnixMilli()), lockRow: db.main.dialect.lockRow}
 		if err := fn(t); err != nil {
 			return err

@@ -47,7 +47,7 @@ func (db *DB) AddSums(ctx context.Context, from, upTo map[int64]int64, sums []me
 		boots = append(boots, boot)
 	}
 	slices.Sort(boots)
-	return db.usage.update(ctx, true, func(q querier) error {
+	return db.usage.update(ctx, func(q querier) error {
 		for _, boot := range boots {
 			result, err := q.ExecContext(ctx, qPutMark, boot, upTo[boot], from[boot])
 			if err != nil {

@@ -18,6 +18,8 @@ type writer struct {
 	conn    *sql.Conn
 	cached  map[string]*sql.Stmt
 	relaxed bool // the connection's synchronous mode: NORMAL survives a kill, FULL also power loss
+	// diskSync has urgent work survive power loss too. It is set before the first use.
+	diskSync bool
 
 	urgent chan *job
 	normal chan *job
@@ -47,12 +49,17 @@ func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
 }
 
 // do runs fn in a transaction. A caller whose ctx ends while it waits leaves; a transaction that has begun is finished.
-func (w *writer) do(ctx context.Context, urgent bool, fn func(querier) error) error {
-	j := &job{ctx: context.WithoutCancel(ctx), fn: fn, relaxed: urgent, done: make(chan struct{})}
-	queue := w.normal
-	if urgent {
-		queue = w.urgent
-	}
+func (w *writer) do(ctx context.Context, fn func(querier) error) error {
+	return w.enqueue(ctx, w.normal, &job{fn: fn})
+}
+
+// doUrgent is do before all that waits, and without a wait for the disk unless diskSync.
+func (w *writer) doUrgent(ctx context.Context, fn func(querier) error) error {
+	return w.enqueue(ctx, w.urgent, &job{fn: fn, relaxed: !w.diskSync})
+}
+
+func (w *writer) enqueue(ctx context.Context, queue chan *job, j *job) error {
+	j.ctx, j.done = context.WithoutCancel(ctx), make(chan struct{})
 	select {
 	case queue <- j:
 	case <-ctx.Done():

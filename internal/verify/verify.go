@@ -42,6 +42,7 @@ import (
 // Ledger commits what a verification costs. *ledger.Committer implements it.
 type Ledger interface {
 	Commit(ctx context.Context, e ledger.Entry) (ledger.Result, error)
+	Balance(ctx context.Context, id tollkey.BalanceID) (remaining int64, ok bool, err error)
 }
 
 // Engine verifies. It is safe for concurrent use.
@@ -203,6 +204,15 @@ func check(s *Subject, q *Question, now time.Time) (tollkey.Outcome, error) {
 // commit spends and records. Credits that are not there give the limits back what was taken.
 func (e *Engine) commit(ctx context.Context, v *Verification, q *Question, taken limit.Taken, now time.Time) error {
 	s := v.Subject
+	if s.limited && v.Remaining < q.Cost {
+		if enough, err := e.enough(ctx, v, q.Cost); err != nil || !enough {
+			taken.Refund()
+			if err == nil {
+				err = e.recordRefusal(ctx, v, q, now)
+			}
+			return err
+		}
+	}
 	entry := ledger.Entry{Event: e.event(v, q, now)}
 	entry.Event.Takes = taken.Takes()
 	if s.limited {
@@ -229,6 +239,23 @@ func (e *Engine) commit(ctx context.Context, v *Verification, q *Question, taken
 		s.remaining.Store(v.Remaining)
 	}
 	return nil
+}
+
+// enough reads a balance that was too low when last seen, so that a key without credits does not make others wait for its lock. When it still is
+// too low, v says so.
+func (e *Engine) enough(ctx context.Context, v *Verification, cost int64) (bool, error) {
+	have, ok, err := e.ledger.Balance(ctx, tollkey.BalanceID(v.Subject.ID))
+	switch {
+	case err != nil:
+		return false, err
+	case !ok:
+		return false, errMoved
+	case have >= cost:
+		return true, nil
+	}
+	v.Outcome, v.Remaining = tollkey.OutcomeUsageExceeded, have
+	v.Subject.remaining.Store(have)
+	return false, nil
 }
 
 func (e *Engine) event(v *Verification, q *Question, now time.Time) tollkey.Event {

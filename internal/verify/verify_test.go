@@ -61,7 +61,7 @@ func newRig(t testing.TB) *rig {
 	}
 	r := &rig{db: db, caller: &tollkey.Principal{Workspace: ws, Permissions: map[string]struct{}{"api.*.verify_key": {}}}}
 	r.clock.Store(1_790_000_000_000)
-	committer := ledger.NewCommitter(db)
+	committer := ledger.NewCommitter(db, ledger.Options{})
 	r.Engine = New(Options{Lookups: r, Limits: limit.NewLocal(1_000_000, nil), Ledger: committer, Now: func() time.Time { return time.UnixMilli(r.clock.Load()) }})
 	r.follower = feed.NewFollower(feed.Options{Store: db, Node: "n", Solo: true, Learner: r.Engine, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	r.Follow(r.follower, 1000)
@@ -310,6 +310,8 @@ type instant struct{}
 func (instant) Commit(context.Context, ledger.Entry) (ledger.Result, error) {
 	return ledger.Result{Admitted: true}, nil
 }
+
+func (instant) Balance(context.Context, tollkey.BalanceID) (int64, bool, error) { return 0, false, nil }
 
 func BenchmarkVerifyEngineOnly(b *testing.B) {
 	r := newRig(b)
