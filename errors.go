@@ -46,6 +46,7 @@ const (
 	ReasonPermissionNotFound      Reason = "permission_not_found"
 	ReasonRoleExists              Reason = "role_already_exists"
 	ReasonPermissionExists        Reason = "permission_already_exists"
+	ReasonConflict                Reason = "conflict"
 	ReasonProtected               Reason = "protected_resource"
 	ReasonPrecondition            Reason = "precondition_failed"
 	ReasonTimeout                 Reason = "request_timeout"

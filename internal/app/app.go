@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/tollkey/tollkey/internal/ledger"
 	"github.com/tollkey/tollkey/internal/limit"
 	"github.com/tollkey/tollkey/internal/meter"
+	"github.com/tollkey/tollkey/internal/obs"
 	"github.com/tollkey/tollkey/internal/sqlstore"
 	"github.com/tollkey/tollkey/internal/verify"
 )
@@ -29,6 +31,12 @@ type Config struct {
 	Data        string // the data directory, without DatabaseURL
 	DatabaseURL string // postgres://…
 	RootKey     string // the first root key's secret; "" = generated
+	// ErrorBase begins the type of every error; "" = this server's own pages.
+	ErrorBase string
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// LogSample has one in so many successful verifications logged; 0 = none.
+	LogSample int64
 	// Buffered answers what spends no credits before it is committed.
 	Buffered bool
 	// DiskSync has acknowledged verifications survive power loss on SQLite.
@@ -103,9 +111,12 @@ func (a *App) build(ctx context.Context, c Config) error {
 		return err
 	}
 	a.Address = a.listener.Addr().String()
+	if c.ErrorBase == "" {
+		c.ErrorBase = "http://" + a.Address + "/docs"
+	}
 	handler, err := httpapi.New(httpapi.Options{
 		Control: control.New(a.db, a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log,
-		ErrorBase: "http://" + a.Address + "/docs", Now: time.Now,
+		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, LogSample: c.LogSample, Metrics: a.metrics(limits), Now: time.Now,
 	})
 	a.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 70 * time.Second}
 	return err
@@ -143,6 +154,19 @@ func (a *App) Run(ctx context.Context) error {
 	stopCommitting()
 	committer.Wait()
 	return errors.Join(err, a.db.Close())
+}
+
+func (a *App) metrics(limits *limit.Local) *obs.Metrics {
+	m := obs.New()
+	m.Gauge("tollkey_ledger_waiting", "Entries that are not committed yet.", func() float64 { return float64(a.committer.Waiting()) })
+	m.Gauge("tollkey_limit_counters", "Counters of limits in memory.", func() float64 { return float64(limits.Len()) })
+	m.Gauge("tollkey_cache_usable", "1 while this node may answer from its cache.", func() float64 {
+		if a.follower.Holds() {
+			return 1
+		}
+		return 0
+	})
+	return m
 }
 
 // spill keeps the counters of limits within their memory.

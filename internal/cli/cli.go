@@ -1,4 +1,8 @@
-// Package cli is the command line of Tollkey.
+// Package cli is the command line of Tollkey: it turns flags, environment and file into the server's configuration, and shows what the
+// server has to say to whom starts it.
+//
+// It promises that a secret is printed to a terminal at most, never to what is kept as a log, and that a wrong setting ends every command
+// with exit code 1 before anything is opened. It decides nothing about how the server works.
 package cli
 
 import (
@@ -10,10 +14,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tollkey/tollkey/internal/app"
+	"github.com/tollkey/tollkey/internal/config"
 )
 
 // Version is what `tollkey version` prints; releases set it at link time.
@@ -23,11 +29,20 @@ var Version = "development"
 func Run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	return run(ctx, args, os.Environ(), stdout, stderr)
+}
+
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{Use: "tollkey", Short: "API keys, limits, usage and permissions", SilenceUsage: true}
-	root.AddCommand(serve(), &cobra.Command{
-		Use: "version", Short: "print the version", Args: cobra.NoArgs,
-		Run: func(c *cobra.Command, _ []string) { _, _ = fmt.Fprintln(c.OutOrStdout(), Version) },
-	})
+	root.AddCommand(
+		configured(environ, &cobra.Command{Use: "serve", Short: "run the server"}, serve),
+		configured(environ, &cobra.Command{Use: "config", Short: "print every setting, its value, and where that is from"}, printConfig),
+		configured(environ, &cobra.Command{Use: "migrate", Short: "bring the store to this version, without serving"}, migrate),
+		&cobra.Command{
+			Use: "version", Short: "print the version", Args: cobra.NoArgs,
+			Run: func(c *cobra.Command, _ []string) { _, _ = fmt.Fprintln(c.OutOrStdout(), Version) },
+		},
+	)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -37,36 +52,80 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// rootKeyLengths are the bounds of a preset root key.
-const minRootKey, maxRootKey = 20, 200
-
-func serve() *cobra.Command {
-	c := &cobra.Command{Use: "serve", Short: "run the server", Args: cobra.NoArgs}
-	listen := c.Flags().String("listen", or(os.Getenv("TOLLKEY_LISTEN"), "127.0.0.1:8080"), "address and port (TOLLKEY_LISTEN)")
-	data := c.Flags().String("data", or(os.Getenv("TOLLKEY_DATA"), "tollkey-data"), "data directory (TOLLKEY_DATA)")
+// configured gives a command the flags of settings, and calls do with the configuration.
+func configured(environ []string, c *cobra.Command, do func(*cobra.Command, *config.Config) error) *cobra.Command {
+	flags := map[string]*string{
+		"listen": c.Flags().String("listen", "", "address and port (TOLLKEY_LISTEN)"),
+		"data":   c.Flags().String("data", "", "data directory (TOLLKEY_DATA)"),
+	}
+	file := c.Flags().String("config", "", "configuration file, in YAML (TOLLKEY_CONFIG)")
+	c.Args = cobra.NoArgs
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		config := app.Config{
-			Listen: *listen, Data: *data, DatabaseURL: os.Getenv("TOLLKEY_DATABASE_URL"), RootKey: os.Getenv("TOLLKEY_ROOT_KEY"),
+		in := config.Input{Flags: map[string]string{}, Environ: environ, File: *file}
+		for name, value := range flags {
+			if c.Flags().Changed(name) {
+				in.Flags[name] = *value
+			}
 		}
-		if n := len(config.RootKey); n > 0 && (n < minRootKey || n > maxRootKey) {
-			return fmt.Errorf("TOLLKEY_ROOT_KEY must have %d to %d characters", minRootKey, maxRootKey)
-		}
-		a, err := app.New(c.Context(), config, slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)))
+		settings, err := config.Load(in)
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(c.OutOrStdout(), "Tollkey listens on http://%s\n", a.Address)
-		if a.FirstKey != "" && config.RootKey == "" {
-			if err := show(c.OutOrStdout(), a, *data); err != nil {
-				return err
-			}
-		}
-		return a.Run(c.Context())
+		return do(c, settings)
 	}
 	return c
 }
 
-// show tells the first root key once. Where standard output is kept as a log, the key goes to a file that only its owner reads.
+// appConfig tells the server what it needs of the settings.
+func appConfig(c *config.Config) app.Config {
+	return app.Config{
+		Listen: c.Listen, Data: c.Data, DatabaseURL: c.DatabaseURL, RootKey: c.RootKey,
+		Buffered: c.Buffered, DiskSync: c.DiskSync, LiveCounters: c.LiveCounters,
+		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, LogSample: int64(c.LogSample),
+	}
+}
+
+func serve(c *cobra.Command, settings *config.Config) error {
+	var handler slog.Handler = slog.NewTextHandler(c.ErrOrStderr(), nil)
+	if settings.LogJSON {
+		handler = slog.NewJSONHandler(c.ErrOrStderr(), nil)
+	}
+	a, err := app.New(c.Context(), appConfig(settings), slog.New(handler))
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(c.OutOrStdout(), "Tollkey listens on http://%s\n", a.Address)
+	if a.FirstKey != "" && settings.RootKey == "" {
+		if err := show(c.OutOrStdout(), a, settings.Data); err != nil {
+			return fmt.Errorf("the first root key was made, but could not be kept: %w", err)
+		}
+	}
+	return a.Run(c.Context())
+}
+
+func printConfig(c *cobra.Command, settings *config.Config) error {
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "SETTING\tVALUE\tSOURCE")
+	for _, s := range settings.Settings() {
+		value := s.Value
+		if value == "" {
+			value = "(not set)"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, value, s.Source)
+	}
+	return w.Flush()
+}
+
+func migrate(c *cobra.Command, settings *config.Config) error {
+	if err := app.Migrate(c.Context(), appConfig(settings)); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintln(c.OutOrStdout(), "The store is at this version.")
+	return nil
+}
+
+// show tells the first root key once. Where standard output is kept as a log, the key goes to a file that only its owner reads. The
+// directory is made here, since a server on PostgreSQL has not made it.
 func show(out io.Writer, a *app.App, data string) error {
 	key := a.FirstKey
 	if f, ok := out.(*os.File); !ok || !terminal(f) {
@@ -89,11 +148,4 @@ func show(out io.Writer, a *app.App, data string) error {
 func terminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-func or(value, fallback string) string {
-	if value != "" {
-		return value
-	}
-	return fallback
 }

@@ -14,7 +14,7 @@ func (s *server) CreateApi(ctx context.Context, in *wire.CreateApiRequest) (*wir
 	if err != nil {
 		return nil, err
 	}
-	return &wire.CreateApiResponse{Meta: s.changed(p), Data: wire.CreateApiResponseData{ApiId: string(id)}}, nil
+	return &wire.CreateApiResponse{Meta: s.changed(ctx, p), Data: wire.CreateApiResponseData{ApiId: string(id)}}, nil
 }
 
 // GetApi implements wire.Handler.
@@ -23,7 +23,7 @@ func (s *server) GetApi(ctx context.Context, in *wire.ApiRequest) (*wire.GetApiR
 	if err != nil {
 		return nil, err
 	}
-	return &wire.GetApiResponse{Meta: s.meta(), Data: wire.GetApiResponseData{ID: string(a.ID), Name: a.Name}}, nil
+	return &wire.GetApiResponse{Meta: s.meta(ctx), Data: wire.GetApiResponseData{ID: string(a.ID), Name: a.Name}}, nil
 }
 
 // DeleteApi implements wire.Handler.
@@ -32,7 +32,7 @@ func (s *server) DeleteApi(ctx context.Context, in *wire.ApiRequest) (*wire.Empt
 	if err != nil {
 		return nil, err
 	}
-	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+	return &wire.EmptyResponse{Meta: s.changed(ctx, p)}, nil
 }
 
 // ListKeys implements wire.Handler.
@@ -42,7 +42,7 @@ func (s *server) ListKeys(ctx context.Context, in *wire.ListKeysRequest) (*wire.
 	if err != nil {
 		return nil, err
 	}
-	out := &wire.ListKeysResponse{Meta: s.meta(), Data: make([]wire.Key, len(keys)), Pagination: pagination(next)}
+	out := &wire.ListKeysResponse{Meta: s.meta(ctx), Data: make([]wire.Key, len(keys)), Pagination: pagination(next)}
 	for i := range keys {
 		out.Data[i] = keyOf(&keys[i])
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 
@@ -83,9 +85,14 @@ func (s *server) fail(_ context.Context, w http.ResponseWriter, r *http.Request,
 		known = tollkey.NewError(tollkey.CodeTooLarge, tollkey.ReasonTooLarge, "The body is larger than 10 MiB.")
 	case errors.As(err, &security):
 		known = errMalformed
-	case errors.As(err, &body), errors.As(err, &request):
-		s.invalid(w, r, err)
-		return
+	case errors.As(err, &request), errors.As(err, &body):
+		if request != nil {
+			eventOf(r.Context()).operation = request.OperationID()
+		}
+		if known = unreadable(err); known == nil {
+			s.invalid(w, r, err)
+			return
+		}
 	case errors.Is(err, context.DeadlineExceeded):
 		known = tollkey.NewError(tollkey.CodeTimeout, tollkey.ReasonTimeout, "The request took too long.")
 	case errors.Is(err, context.Canceled):
@@ -94,13 +101,28 @@ func (s *server) fail(_ context.Context, w http.ResponseWriter, r *http.Request,
 		known = tollkey.NewError(tollkey.CodeInternal, tollkey.ReasonUnexpected, "")
 	}
 	if known.Code == tollkey.CodeInternal {
-		s.Log.Error("a request failed", "path", r.URL.Path, "error", err)
+		s.Log.Error("a request failed", "request", eventOf(r.Context()).id, "path", r.URL.Path, "error", err)
 	}
 	var faults []fault
 	if known.Field != "" {
 		faults = []fault{{Location: known.Field, Message: known.Message}}
 	}
 	s.write(w, r, known, faults)
+}
+
+// unreadable returns the error for a body that did not arrive, and nil when the body itself is at fault.
+func unreadable(err error) *tollkey.Error {
+	var body *ogenerrors.DecodeBodyError
+	var network net.Error
+	switch {
+	case errors.As(err, &body):
+		return nil
+	case errors.As(err, &network) && network.Timeout():
+		return tollkey.NewError(tollkey.CodeTimeout, tollkey.ReasonTimeout, "The body did not arrive in time.")
+	case errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
+		return tollkey.NewError(tollkey.CodeInvalid, tollkey.ReasonUnreadableBody, "The body could not be read.")
+	}
+	return nil
 }
 
 func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error, faults []fault) {
@@ -118,7 +140,9 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 	}
 	w.Header().Set("Content-Type", errorType(r, e))
 	w.WriteHeader(st.status)
-	meta := map[string]string{"requestId": s.meta().RequestId}
+	ev := eventOf(r.Context())
+	ev.status, ev.kind = st.status, family(e)+"/"+string(e.Reason)
+	meta := map[string]string{"requestId": ev.id}
 	if err := json.NewEncoder(w).Encode(map[string]any{"meta": meta, "error": content}); err != nil && r.Context().Err() == nil {
 		s.Log.Warn("an error could not be sent", "path", r.URL.Path, "error", err)
 	}

@@ -33,7 +33,7 @@ func (s *server) CreateKey(ctx context.Context, in *wire.CreateKeyRequest) (*wir
 	if err != nil {
 		return nil, err
 	}
-	return &wire.CreateKeyResponse{Meta: s.changed(p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
+	return &wire.CreateKeyResponse{Meta: s.changed(ctx, p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
 }
 
 // GetKey implements wire.Handler.
@@ -42,7 +42,7 @@ func (s *server) GetKey(ctx context.Context, in *wire.GetKeyRequest) (*wire.GetK
 	if err != nil {
 		return nil, err
 	}
-	return &wire.GetKeyResponse{Meta: s.meta(), Data: keyOf(k)}, nil
+	return &wire.GetKeyResponse{Meta: s.meta(ctx), Data: keyOf(k)}, nil
 }
 
 // DeleteKey implements wire.Handler.
@@ -51,7 +51,7 @@ func (s *server) DeleteKey(ctx context.Context, in *wire.DeleteKeyRequest) (*wir
 	if err != nil {
 		return nil, err
 	}
-	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+	return &wire.EmptyResponse{Meta: s.changed(ctx, p)}, nil
 }
 
 func keyOf(k *tollkey.Key) wire.Key {

@@ -13,7 +13,7 @@ func (s *server) CreatePermission(ctx context.Context, in *wire.CreatePermission
 	if err != nil {
 		return nil, err
 	}
-	return &wire.CreatePermissionResponse{Meta: s.changed(p), Data: wire.CreatePermissionResponseData{PermissionId: string(id)}}, nil
+	return &wire.CreatePermissionResponse{Meta: s.changed(ctx, p), Data: wire.CreatePermissionResponseData{PermissionId: string(id)}}, nil
 }
 
 // CreateRole implements wire.Handler.
@@ -22,5 +22,5 @@ func (s *server) CreateRole(ctx context.Context, in *wire.CreateRoleRequest) (*w
 	if err != nil {
 		return nil, err
 	}
-	return &wire.CreateRoleResponse{Meta: s.changed(p), Data: wire.CreateRoleResponseData{RoleId: string(id)}}, nil
+	return &wire.CreateRoleResponse{Meta: s.changed(ctx, p), Data: wire.CreateRoleResponseData{RoleId: string(id)}}, nil
 }

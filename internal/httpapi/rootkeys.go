@@ -16,7 +16,7 @@ func (s *server) CreateRootKey(ctx context.Context, in *wire.CreateRootKeyReques
 	if err != nil {
 		return nil, err
 	}
-	return &wire.CreateKeyResponse{Meta: s.changed(p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
+	return &wire.CreateKeyResponse{Meta: s.changed(ctx, p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
 }
 
 // ListRootKeys implements wire.Handler.
@@ -25,7 +25,7 @@ func (s *server) ListRootKeys(ctx context.Context, in *wire.ListRootKeysRequest)
 	if err != nil {
 		return nil, err
 	}
-	out := &wire.ListRootKeysResponse{Meta: s.meta(), Data: make([]wire.RootKeyData, len(keys)), Pagination: pagination(next)}
+	out := &wire.ListRootKeysResponse{Meta: s.meta(ctx), Data: make([]wire.RootKeyData, len(keys)), Pagination: pagination(next)}
 	for i := range keys {
 		out.Data[i] = rootKeyOf(&keys[i])
 	}
@@ -38,7 +38,7 @@ func (s *server) GetRootKey(ctx context.Context, in *wire.RootKeyRequest) (*wire
 	if err != nil {
 		return nil, err
 	}
-	return &wire.GetRootKeyResponse{Meta: s.meta(), Data: rootKeyOf(k)}, nil
+	return &wire.GetRootKeyResponse{Meta: s.meta(ctx), Data: rootKeyOf(k)}, nil
 }
 
 // UpdateRootKey implements wire.Handler.
@@ -57,7 +57,7 @@ func (s *server) UpdateRootKey(ctx context.Context, in *wire.UpdateRootKeyReques
 	if err != nil {
 		return nil, err
 	}
-	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+	return &wire.EmptyResponse{Meta: s.changed(ctx, p)}, nil
 }
 
 // RerollRootKey implements wire.Handler.
@@ -66,7 +66,7 @@ func (s *server) RerollRootKey(ctx context.Context, in *wire.RerollRootKeyReques
 	if err != nil {
 		return nil, err
 	}
-	return &wire.CreateKeyResponse{Meta: s.changed(p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
+	return &wire.CreateKeyResponse{Meta: s.changed(ctx, p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
 }
 
 // DeleteRootKey implements wire.Handler.
@@ -75,7 +75,7 @@ func (s *server) DeleteRootKey(ctx context.Context, in *wire.RootKeyRequest) (*w
 	if err != nil {
 		return nil, err
 	}
-	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+	return &wire.EmptyResponse{Meta: s.changed(ctx, p)}, nil
 }
 
 func rootKeyOf(k *tollkey.RootKey) wire.RootKeyData {

@@ -8,9 +8,10 @@ package httpapi
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/api"
 	"github.com/tollkey/tollkey/internal/control"
+	"github.com/tollkey/tollkey/internal/obs"
 	"github.com/tollkey/tollkey/internal/verify"
 	"github.com/tollkey/tollkey/internal/wire"
 )
@@ -37,14 +39,22 @@ type Options struct {
 	Log   *slog.Logger
 	// ErrorBase begins every error's `type`.
 	ErrorBase string
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// LogSample has one in so many successful verifications logged; 0 = none.
+	LogSample int64
+	Metrics   *obs.Metrics
 	Now       func() time.Time
 }
 
-type server struct{ Options }
+type server struct {
+	Options
+	lines lines
+}
 
 // New returns the handler of the whole API.
 func New(o Options) (http.Handler, error) {
-	s := &server{o}
+	s := &server{Options: o}
 	routes, err := wire.NewServer(s, s, wire.WithErrorHandler(s.fail), wire.WithMiddleware(s.authenticate),
 		wire.WithNotFound(http.NotFound), wire.WithMethodNotAllowed(methodNotAllowed))
 	if err != nil {
@@ -56,6 +66,9 @@ func New(o Options) (http.Handler, error) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(api.OpenAPI)
 	})
+	mux.Handle("GET /metrics", o.Metrics.Handler())
+	mux.HandleFunc("GET /reference", s.reference)
+	mux.HandleFunc("GET /docs/errors/", s.errorPage)
 	mux.HandleFunc("GET /health/live", s.live)
 	mux.HandleFunc("GET /health/startup", s.live)
 	mux.HandleFunc("GET /health/ready", s.ready)
@@ -80,12 +93,16 @@ func methodNotAllowed(w http.ResponseWriter, _ *http.Request, allowed string) {
 // guard bounds body and time, keeps a panic from ending the process, and refuses what has no credential before its body is read.
 func (s *server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		ev := &event{start: s.Now(), header: w.Header()}
+		ev.id = tollkey.NewID("req", ev.start)
+		ev.caller = control.Caller{Principal: &tollkey.Principal{}, RemoteIP: s.clientIP(r).String(), UserAgent: r.UserAgent()}
+		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), eventKey{}, ev), requestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
+		defer s.finish(ev)
 		defer func() {
 			if p := recover(); p != nil {
-				s.Log.Error("a handler panicked", "path", r.URL.Path, "panic", p)
+				s.Log.Error("a handler panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				s.fail(ctx, w, r, tollkey.NewError(tollkey.CodeInternal, tollkey.ReasonUnexpected, ""))
 			}
 		}()
@@ -107,10 +124,10 @@ func (s *server) HandleRootKey(ctx context.Context, _ wire.OperationName, _ wire
 	return ctx, nil
 }
 
-type callerKey struct{}
-
 // authenticate runs when the request is known to be well-formed.
 func (s *server) authenticate(r middleware.Request, next middleware.Next) (middleware.Response, error) {
+	ev := eventOf(r.Context)
+	ev.operation = r.OperationID
 	if r.OperationID == "liveness" {
 		return next(r)
 	}
@@ -123,40 +140,44 @@ func (s *server) authenticate(r middleware.Request, next middleware.Next) (middl
 	if err != nil {
 		return middleware.Response{}, err
 	}
-	caller := control.Caller{Principal: p, RemoteIP: peer(r.Raw).String(), UserAgent: r.Raw.UserAgent()}
-	r.SetContext(context.WithValue(r.Context, callerKey{}, caller))
+	ev.caller.Principal = p
+	if p.RequestsPerMinute >= 0 {
+		if err := s.capRequests(ev); err != nil {
+			return middleware.Response{}, err
+		}
+	}
 	return next(r)
 }
 
 var errMalformed = tollkey.NewError(tollkey.CodeInvalid, tollkey.ReasonMalformedAuth, "The header Authorization must be `Bearer <root key>`.")
 
-func callerOf(ctx context.Context) control.Caller {
-	c, _ := ctx.Value(callerKey{}).(control.Caller)
-	if c.Principal == nil {
-		c.Principal = &tollkey.Principal{} // may do nothing
+// capRequests holds the workspace to its requests per minute. A cap of 0 blocks, and says nothing about when it ends.
+func (s *server) capRequests(ev *event) error {
+	d, ok := s.Verify.AdmitRequest(ev.caller.Principal, ev.start)
+	if limit := ev.caller.RequestsPerMinute; limit > 0 {
+		seconds := strconv.FormatInt(int64(max(d.Reset.Sub(ev.start)+time.Second-1, 0)/time.Second), 10)
+		ev.header.Set("RateLimit-Limit", strconv.FormatInt(limit, 10))
+		ev.header.Set("RateLimit-Remaining", strconv.FormatInt(d.Remaining, 10))
+		ev.header.Set("RateLimit-Reset", seconds)
+		if !ok {
+			ev.header.Set("Retry-After", seconds)
+		}
 	}
-	return c
-}
-
-// peer is the address of the other end of the connection.
-func peer(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
+	if !ok {
+		return tollkey.NewError(tollkey.CodeTooManyRequests, tollkey.ReasonWorkspaceRateLimited, "The workspace has used up its requests of this minute.")
 	}
-	a, _ := netip.ParseAddr(host)
-	return a.Unmap()
+	return nil
 }
 
 // Liveness implements wire.Handler.
-func (s *server) Liveness(context.Context) (*wire.LivenessResponse, error) {
-	return &wire.LivenessResponse{Meta: s.meta(), Data: wire.LivenessResponseData{Message: "OK"}}, nil
+func (s *server) Liveness(ctx context.Context) (*wire.LivenessResponse, error) {
+	return &wire.LivenessResponse{Meta: s.meta(ctx), Data: wire.LivenessResponseData{Message: "OK"}}, nil
 }
 
-func (s *server) meta() wire.Meta { return wire.Meta{RequestId: tollkey.NewID("req", s.Now())} }
+func (s *server) meta(ctx context.Context) wire.Meta { return wire.Meta{RequestId: eventOf(ctx).id} }
 
-func (s *server) changed(p tollkey.Propagation) wire.Meta {
-	m := s.meta()
+func (s *server) changed(ctx context.Context, p tollkey.Propagation) wire.Meta {
+	m := s.meta(ctx)
 	m.Propagation = wire.NewOptPropagation(wire.Propagation{
 		Confirmed: p.Confirmed, Nodes: p.Nodes, Silent: p.Silent, Milliseconds: p.Took.Milliseconds(),
 	})

@@ -50,5 +50,5 @@ func (s *server) UpdateKey(ctx context.Context, in *wire.UpdateKeyRequest) (*wir
 	if err != nil {
 		return nil, err
 	}
-	return &wire.EmptyResponse{Meta: s.changed(p)}, nil
+	return &wire.EmptyResponse{Meta: s.changed(ctx, p)}, nil
 }

@@ -20,7 +20,7 @@ func (s *server) QueryUsage(ctx context.Context, in *wire.UsageRequest) (*wire.U
 	if err != nil {
 		return nil, err
 	}
-	out := &wire.UsageResponse{Meta: s.meta(), Data: make([]wire.UsageRow, len(rows)), Pagination: pagination(cursorOf(next))}
+	out := &wire.UsageResponse{Meta: s.meta(ctx), Data: make([]wire.UsageRow, len(rows)), Pagination: pagination(cursorOf(next))}
 	for i := range rows {
 		r := &rows[i]
 		out.Data[i] = wire.UsageRow{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,7 +12,7 @@ import (
 	"sync"
 
 	"github.com/goccy/go-yaml"
-	"github.com/ogen-go/ogen/ogenerrors"
+	"github.com/ogen-go/ogen/validate"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
@@ -24,9 +25,9 @@ import (
 // fault, so that on this path alone the body is checked again against the schema itself.
 func (s *server) invalid(w http.ResponseWriter, r *http.Request, cause error) {
 	e := tollkey.NewError(tollkey.CodeInvalid, tollkey.ReasonInvalidInput, r.Method+" "+r.URL.Path+" failed to validate schema.")
-	var body *ogenerrors.DecodeBodyError
-	if errors.As(cause, &body) && body.Body != nil {
-		s.write(w, r, e, violations(r.URL.Path, body.Body))
+	var contentType *validate.InvalidContentTypeError
+	if body, err := io.ReadAll(r.Body); err == nil && len(body) > 0 && !errors.As(cause, &contentType) { // the decoder puts back what it has read
+		s.write(w, r, e, violations(r.URL.Path, body))
 		return
 	}
 	s.write(w, r, e, []fault{{

@@ -36,7 +36,12 @@ func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wir
 	if err != nil {
 		return nil, err
 	}
-	return &wire.VerifyKeyResponse{Meta: s.meta(), Data: verificationOf(&v)}, nil
+	ev := eventOf(ctx)
+	ev.verified, ev.outcome = true, v.Outcome
+	if v.Subject != nil {
+		ev.key = v.Subject.ID
+	}
+	return &wire.VerifyKeyResponse{Meta: s.meta(ctx), Data: verificationOf(&v)}, nil
 }
 
 func verificationOf(v *verify.Verification) wire.Verification {

@@ -80,7 +80,7 @@ func (d *dialect) classify(err error) error {
 	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, sql.ErrNoRows):
 		return err
 	case d.conflict(err):
-		return tollkey.NewError(tollkey.CodeConflict, tollkey.ReasonUnexpected, "Something with this name or value exists already.").Because(err)
+		return tollkey.NewError(tollkey.CodeConflict, tollkey.ReasonConflict, "Something with this name or value exists already.").Because(err)
 	case d.answered(err):
 		return tollkey.NewError(tollkey.CodeInternal, tollkey.ReasonUnexpected, "The store refused a statement.").Because(err)
 	default:

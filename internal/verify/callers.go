@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/limit"
 	"github.com/tollkey/tollkey/internal/store"
 )
 
@@ -43,6 +44,17 @@ func (e *Engine) Authenticate(ctx context.Context, token string) (*tollkey.Princ
 		return nil, tollkey.NewError(tollkey.CodeForbidden, tollkey.ReasonWorkspaceDisabled, "This workspace is disabled.")
 	}
 	return &c.principal, nil
+}
+
+// AdmitRequest takes one from the requests per minute of the caller's workspace, which must have a cap. The count is this node's.
+func (e *Engine) AdmitRequest(p *tollkey.Principal, now time.Time) (limit.Decision, bool) {
+	var d [1]limit.Decision
+	r := [1]limit.Request{{
+		Bucket: limit.BucketFor(string(p.Workspace), "requests", "workspace", time.Minute), Limit: p.RequestsPerMinute, Duration: time.Minute, Cost: 1,
+	}}
+	taken, ok, err := e.requests.Take(context.Background(), now, r[:], d[:])
+	taken.Keep()
+	return d[0], ok || err != nil // a cap that cannot be counted does not stop the API
 }
 
 var errUnknownRootKey = tollkey.NewError(tollkey.CodeUnauthorized, tollkey.ReasonCredentialNotFound, "This root key does not exist.")

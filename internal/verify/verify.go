@@ -57,6 +57,7 @@ type Engine struct {
 	callers  *cache[caller]
 	misses   chan struct{}
 	folded   folder
+	requests *limit.Local // of workspaces with a cap
 }
 
 // Options of New.
@@ -77,6 +78,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		lookups: o.Lookups, limits: o.Limits, ledger: o.Ledger, now: o.Now,
 		known: newFilter(), misses: make(chan struct{}, maxMisses), folded: newFolder(),
+		requests: limit.NewLocal(0, nil),
 	}
 }
 

@@ -1,0 +1,60 @@
+package app
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/tollkey/tollkey/internal/conformance"
+)
+
+const clientTests = "../../test/clients"
+
+// TestOfficialClients drives the server with the official npm client, which is told the server's address and nothing else.
+func TestOfficialClients(t *testing.T) {
+	needClients(t)
+	files, err := filepath.Glob(filepath.Join(clientTests, "*.test.mjs"))
+	if err != nil || len(files) == 0 {
+		t.Fatal("no tests in ", clientTests, err)
+	}
+	arguments := []string{"--test", "--test-reporter=spec"}
+	for _, f := range files {
+		arguments = append(arguments, filepath.Base(f))
+	}
+	for name, config := range map[string]func(t *testing.T) Config{
+		"sqlite":   func(t *testing.T) Config { return Config{Data: t.TempDir()} },
+		"postgres": func(t *testing.T) Config { return Config{DatabaseURL: conformance.Postgres(t)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config(t)
+			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
+			stop := start(t, c)
+			server := address
+			defer stop()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			node := exec.CommandContext(ctx, "node", arguments...)
+			node.Dir = clientTests
+			node.Env = append(os.Environ(), "TOLLKEY_URL=http://"+server, "TOLLKEY_ROOT_KEY="+rootKey, "NO_COLOR=1")
+			if out, err := node.CombinedOutput(); err != nil {
+				t.Errorf("node: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// needClients skips the test where the client is not installed, and fails it where it must be.
+func needClients(t *testing.T) {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(clientTests, "node_modules"))
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "" || os.Getenv("TOLLKEY_TEST_CLIENTS") != "":
+		t.Fatal("the clients are not installed: run scripts/test")
+	default:
+		t.Skip("run npm ci in test/clients")
+	}
+}
