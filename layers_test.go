@@ -111,7 +111,7 @@ func goFiles(t *testing.T) []string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "tools" || d.Name() == ".git" || d.Name() == "web"):
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "tools" || d.Name() == "bench" || d.Name() == ".git" || d.Name() == "web"):
 			return filepath.SkipDir
 		case !d.IsDir() && strings.HasSuffix(path, ".go"):
 			files = append(files, path)

@@ -45,3 +45,10 @@ stop_postgres() {
 	(cd / && as_postgres "$PGBIN/pg_ctl" -D "$PGDIR/data" -m immediate stop >/dev/null 2>&1) || true
 	rm -rf "$PGDIR"
 }
+
+# The official clients, in the versions that test/clients/package-lock.json names.
+install_clients() {
+	command -v npm >/dev/null || { echo "tests need Node.js 20 or later, with npm: please install it" >&2; exit 1; }
+	(cd test/clients && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error; })
+	export TOLLKEY_TEST_CLIENTS=1
+}

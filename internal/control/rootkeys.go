@@ -189,7 +189,7 @@ func (c *change) someoneManages(ctx context.Context) error {
 func grantable(caller Caller, permissions []string) error {
 	for _, p := range permissions {
 		if !access.Known(p) {
-			return tollkey.Invalid("/properties/permissions/items", "There is no permission \""+p+"\".")
+			return tollkey.Invalid("/permissions", "There is no permission \""+p+"\".")
 		}
 		parts := strings.Split(p, ".")
 		if !caller.Can(parts[0], parts[1], parts[2]) {

@@ -9,8 +9,8 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,10 +48,11 @@ type Follower struct {
 	base  time.Time    // origin of the monotonic readings below
 	lease atomic.Int64 // nanoseconds after base until which the cache may be used
 
-	mu      sync.Mutex // serializes applying; guards what follows
-	applied int64
+	applied atomic.Int64  // the last applied change
+	turn    chan struct{} // of capacity one: whoever has put its token in may apply, and use what follows
 	epoch   string
-	acked   int64
+	acked   store.Node
+	left    bool
 }
 
 // Options of NewFollower.
@@ -68,6 +69,7 @@ type Options struct {
 func NewFollower(o Options) *Follower {
 	return &Follower{
 		Stamps: NewStamps(), store: o.Store, node: o.Node, solo: o.Solo, learner: o.Learner, log: o.Log, base: time.Now(),
+		turn: make(chan struct{}, 1),
 	}
 }
 
@@ -105,9 +107,12 @@ func (f *Follower) Run(ctx context.Context) {
 }
 
 func (f *Follower) leave() {
-	f.lease.Store(0)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	f.turn <- struct{}{} // nobody keeps it for longer than a store call may take
+	f.left = true
+	<-f.turn
+	f.lease.Store(0)
 	if err := f.store.RemoveNode(ctx, f.node); err != nil {
 		f.log.Warn("this node could not take itself off the list", "error", err)
 	}
@@ -131,12 +136,32 @@ func (f *Follower) Ensure(ctx context.Context) error {
 	return nil
 }
 
+// enter waits for the caller's turn to apply, and bounds the time that its calls of the store may take. done ends the turn.
+func (f *Follower) enter(ctx context.Context) (bounded context.Context, done func(), err error) {
+	select {
+	case f.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, tollkey.Unavailable(ctx.Err())
+	}
+	if f.left {
+		<-f.turn
+		return nil, nil, tollkey.Unavailable(errLeft)
+	}
+	bounded, cancel := context.WithTimeout(ctx, LeaseTTL)
+	return bounded, func() { cancel(); <-f.turn }, nil
+}
+
+var errLeft = errors.New("feed: the node has left")
+
 // Sync renews the lease and applies every change that was committed before it was called.
 func (f *Follower) Sync(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	ctx, done, err := f.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	start := int64(time.Since(f.base))
-	head, err := f.store.Heartbeat(ctx, store.Node{ID: f.node, Applied: f.applied})
+	head, err := f.store.Heartbeat(ctx, f.self())
 	if err != nil {
 		return err
 	}
@@ -149,8 +174,11 @@ func (f *Follower) Sync(ctx context.Context) error {
 
 // poll applies what is new without renewing the lease: only a heartbeat, whose time the others see, may do that.
 func (f *Follower) poll(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	ctx, done, err := f.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	head, err := f.store.Head(ctx)
 	if err != nil {
 		return err
@@ -161,31 +189,39 @@ func (f *Follower) poll(ctx context.Context) error {
 	return f.acknowledge(ctx)
 }
 
+func (f *Follower) self() store.Node {
+	return store.Node{ID: f.node, Applied: f.applied.Load(), Epoch: f.epoch}
+}
+
 func (f *Follower) acknowledge(ctx context.Context) error {
-	if f.solo || f.acked == f.applied {
+	self := f.self()
+	if f.solo || f.acked == self {
 		return nil
 	}
-	if err := f.store.Acknowledge(ctx, f.node, f.applied); err != nil {
+	if err := f.store.Acknowledge(ctx, self); err != nil {
 		return err
 	}
-	f.acked = f.applied
+	f.acked = self
 	return nil
 }
 
 // catchUp applies the changes up to head. Where they cannot be had one by one, everything cached is dropped instead.
 func (f *Follower) catchUp(ctx context.Context, head store.Head) error {
-	if head.Epoch != f.epoch || head.Number < f.applied {
+	if head.Epoch != f.epoch || head.Number < f.applied.Load() {
 		return f.drop(ctx, head)
 	}
-	for f.applied < head.Number {
-		changes, err := f.store.ChangesAfter(ctx, f.applied, readAtOnce)
+	for f.applied.Load() < head.Number {
+		changes, err := f.store.ChangesAfter(ctx, f.applied.Load(), readAtOnce)
 		if err != nil {
 			return err
 		}
-		if len(changes) == 0 || changes[0].Number != f.applied+1 {
+		if len(changes) == 0 {
 			return f.drop(ctx, head)
 		}
 		for i := range changes {
+			if changes[i].Number != f.applied.Load()+1 {
+				return f.drop(ctx, head)
+			}
 			if err := f.apply(ctx, &changes[i]); err != nil {
 				return err
 			}
@@ -200,12 +236,13 @@ func (f *Follower) drop(ctx context.Context, head store.Head) error {
 	first := f.epoch == ""
 	f.Stamps.flush()
 	if !first {
-		f.log.Warn("the cache was dropped: the change feed has a gap or another epoch", "applied", f.applied, "head", head.Number)
+		f.log.Warn("the cache was dropped: the change feed has a gap or another epoch", "applied", f.applied.Load(), "head", head.Number)
 		if err := f.learner.LearnRange(ctx, "", ""); err != nil {
 			return err
 		}
 	}
-	f.applied, f.epoch = head.Number, head.Epoch
+	f.epoch = head.Epoch
+	f.applied.Store(head.Number)
 	return nil
 }
 
@@ -217,7 +254,12 @@ func (f *Follower) apply(ctx context.Context, c *tollkey.Change) error {
 		}
 	}
 	switch {
-	case c.Kind != tollkey.ChangeCells:
+	case c.Kind == tollkey.ChangeFlush:
+		f.Stamps.flush()
+	case c.Kind != tollkey.ChangeCells: // what it means is unknown: also keys may have been created
+		if err := f.learner.LearnRange(ctx, "", ""); err != nil {
+			return err
+		}
 		f.Stamps.flush()
 	case c.FirstKey != "": // any absence may be over: which ones was too long to list
 		f.Stamps.flush()
@@ -231,16 +273,12 @@ func (f *Follower) apply(ctx context.Context, c *tollkey.Change) error {
 		}
 		f.Stamps.mark(cells)
 	}
-	f.applied = c.Number
+	f.applied.Store(c.Number)
 	return nil
 }
 
 // Applied returns the number of the last applied change.
-func (f *Follower) Applied() int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.applied
-}
+func (f *Follower) Applied() int64 { return f.applied.Load() }
 
 // Confirm applies the change here and waits until every node that may still answer from its cache has applied it,
 // for at most the time after which a silent node is dead. It never fails: the change is committed.
@@ -248,9 +286,11 @@ func (f *Follower) Confirm(ctx context.Context, change int64) tollkey.Propagatio
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
 	defer cancel()
-	p := tollkey.Propagation{}
+	p := tollkey.Propagation{Silent: []string{f.node}}
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 25*time.Millisecond) {
-		p.Confirmed, p.Nodes, p.Silent = f.reached(ctx, change)
+		if err := f.look(ctx, change, &p); err != nil && ctx.Err() == nil {
+			f.log.Warn("a change cannot be confirmed; it will be tried again", "change", change, "error", err)
+		}
 		p.Took = time.Since(start)
 		if p.Confirmed || ctx.Err() != nil {
 			return p
@@ -262,28 +302,35 @@ func (f *Follower) Confirm(ctx context.Context, change int64) tollkey.Propagatio
 	}
 }
 
-func (f *Follower) reached(ctx context.Context, change int64) (confirmed bool, nodes int, silent []string) {
+// look writes into p what is known of the change's way. An error leaves p as it was.
+func (f *Follower) look(ctx context.Context, change int64, p *tollkey.Propagation) error {
 	if f.Applied() < change {
 		if err := f.poll(ctx); err != nil || f.Applied() < change {
-			return false, 0, []string{f.node}
+			return err
 		}
 	}
 	if f.solo {
-		return true, 1, nil
+		p.Confirmed, p.Nodes, p.Silent = true, 1, nil
+		return nil
 	}
 	all, err := f.store.Nodes(ctx)
 	if err != nil {
-		return false, 1, nil
+		return err
 	}
-	nodes = 1
+	head, err := f.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	p.Nodes, p.Silent = 1, nil
 	for _, n := range all {
 		switch {
 		case n.ID == f.node:
-		case n.Applied >= change:
-			nodes++
+		case n.Epoch == head.Epoch && n.Applied >= change:
+			p.Nodes++
 		case n.Age < deadAfter:
-			silent = append(silent, n.ID)
+			p.Silent = append(p.Silent, n.ID)
 		}
 	}
-	return len(silent) == 0, nodes, silent
+	p.Confirmed = len(p.Silent) == 0
+	return nil
 }

@@ -35,6 +35,7 @@ type source struct {
 
 type row struct {
 	applied int64
+	epoch   string
 	seen    time.Time
 	beating bool // seen is always now
 }
@@ -83,7 +84,7 @@ func (s *source) Heartbeat(ctx context.Context, n store.Node) (store.Head, error
 	if err := s.enter(ctx, "Heartbeat"); err != nil {
 		return store.Head{}, err
 	}
-	s.nodes[n.ID] = row{applied: n.Applied, seen: time.Now()}
+	s.nodes[n.ID] = row{applied: n.Applied, epoch: n.Epoch, seen: time.Now()}
 	slow := s.slow
 	s.mu.Unlock()
 	if slow > 0 {
@@ -94,14 +95,14 @@ func (s *source) Heartbeat(ctx context.Context, n store.Node) (store.Head, error
 	return s.head, nil
 }
 
-func (s *source) Acknowledge(ctx context.Context, id string, applied int64) error {
+func (s *source) Acknowledge(ctx context.Context, n store.Node) error {
 	if err := s.enter(ctx, "Acknowledge"); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
-	if r, ok := s.nodes[id]; ok {
-		r.applied = applied
-		s.nodes[id] = r
+	if r, ok := s.nodes[n.ID]; ok {
+		r.applied, r.epoch = n.Applied, n.Epoch
+		s.nodes[n.ID] = r
 	}
 	return nil
 }
@@ -117,7 +118,7 @@ func (s *source) Nodes(ctx context.Context) ([]store.NodeStatus, error) {
 		if r.beating {
 			age = 0
 		}
-		out = append(out, store.NodeStatus{Node: store.Node{ID: id, Applied: r.applied}, Age: age})
+		out = append(out, store.NodeStatus{Node: store.Node{ID: id, Applied: r.applied, Epoch: r.epoch}, Age: age})
 	}
 	slices.SortFunc(out, func(a, b store.NodeStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return out, nil
@@ -198,7 +199,7 @@ func (s *source) row(id string) (r row, ok bool) {
 
 // stuck lists a node that lives but applies nothing.
 func (s *source) stuck(id string, applied int64) {
-	s.set(func() { s.nodes[id] = row{applied: applied, beating: true} })
+	s.set(func() { s.nodes[id] = row{applied: applied, epoch: s.head.Epoch, beating: true} })
 }
 
 // learner notes what it is told. A test that sets its fields does so while nothing follows.

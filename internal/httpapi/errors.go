@@ -103,11 +103,7 @@ func (s *server) fail(_ context.Context, w http.ResponseWriter, r *http.Request,
 	if known.Code == tollkey.CodeInternal {
 		s.Log.Error("a request failed", "request", eventOf(r.Context()).id, "path", r.URL.Path, "error", err)
 	}
-	var faults []fault
-	if known.Field != "" {
-		faults = []fault{{Location: known.Field, Message: known.Message}}
-	}
-	s.write(w, r, known, faults)
+	s.write(w, r, known, nil) // what the schema cannot say is told in the detail
 }
 
 // unreadable returns the error for a body that did not arrive, and nil when the body itself is at fault.
@@ -131,8 +127,12 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 	if t, ok := titles[e.Reason]; ok {
 		title = t
 	}
+	detail := e.Message
+	if e.Field != "" {
+		detail = strings.ReplaceAll(strings.TrimPrefix(e.Field, "/"), "/", ".") + ": " + detail
+	}
 	content := map[string]any{
-		"title": title, "detail": e.Message, "status": st.status, "type": s.ErrorBase + "/errors/" + family(e) + "/" + string(e.Reason),
+		"title": title, "detail": detail, "status": st.status, "type": s.ErrorBase + "/errors/" + family(e) + "/" + string(e.Reason),
 	}
 	switch e.Code {
 	case tollkey.CodeInvalid, tollkey.CodeTimeout, tollkey.CodeTooLarge, tollkey.CodeCanceled:

@@ -53,13 +53,13 @@ func usageQuery(in *wire.UsageRequest) (q meter.Query, err error) {
 		q.Outcome = &o
 	}
 	if in.To <= in.From {
-		return q, tollkey.Invalid("/properties/to", "to must be after from.")
+		return q, tollkey.Invalid("/to", "to must be after from.")
 	}
 	if text, ok := in.Cursor.Get(); ok {
 		q.After = &meter.Row{}
 		raw, err := base64.RawURLEncoding.DecodeString(text)
 		if err != nil || json.Unmarshal(raw, q.After) != nil {
-			return q, tollkey.Invalid("/properties/cursor", "This is no cursor of a page before.")
+			return q, tollkey.Invalid("/cursor", "This is no cursor of a page before.")
 		}
 	}
 	return q, nil

@@ -19,7 +19,7 @@ func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wir
 	}
 	var err error
 	if q.ClientIP, err = netip.ParseAddr(in.ClientIp.Or(caller.RemoteIP)); err != nil && in.ClientIp.Set {
-		return nil, tollkey.Invalid("/properties/clientIp", "clientIp is not an IP address.")
+		return nil, tollkey.Invalid("/clientIp", "clientIp is not an IP address.")
 	}
 	for i := range in.Ratelimits {
 		l := &in.Ratelimits[i]
@@ -27,7 +27,7 @@ func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wir
 		if r.Inline {
 			r.Limit, r.Duration = l.Limit.Value, time.Duration(l.Duration.Value)*time.Millisecond
 			if r.Limit < 1 || r.Duration < time.Second {
-				return nil, tollkey.Invalid("/properties/ratelimits", "A limit given in the question must be at least 1, its duration at least 1000 ms.")
+				return nil, tollkey.Invalid("/ratelimits", "A limit given in the question must be at least 1, its duration at least 1000 ms.")
 			}
 		}
 		q.RateLimits = append(q.RateLimits, r)

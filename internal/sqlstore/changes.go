@@ -25,10 +25,10 @@ func clocked(text string) map[string]string {
 var (
 	qHead         = query(`select number, epoch from feed where id = 1`)
 	qChangesAfter = hotQuery(`select number, at, kind, body from changes where number > $1 order by number limit $2`)
-	qHeartbeat    = clocked(`insert into nodes (id, applied, seen_at) values ($1, $2, CLOCK)
-		on conflict (id) do update set applied = excluded.applied, seen_at = excluded.seen_at`)
-	qAcknowledge = query(`update nodes set applied = $2 where id = $1`)
-	qNodes       = clocked(`select id, applied, CLOCK - seen_at from nodes order by id`)
+	qHeartbeat    = clocked(`insert into nodes (id, applied, epoch, seen_at) values ($1, $2, $3, CLOCK)
+		on conflict (id) do update set applied = excluded.applied, epoch = excluded.epoch, seen_at = excluded.seen_at`)
+	qAcknowledge = query(`update nodes set applied = $2, epoch = $3 where id = $1`)
+	qNodes       = clocked(`select id, applied, epoch, CLOCK - seen_at from nodes order by id`)
 	qRemoveNode  = query(`delete from nodes where id = $1`)
 	qPruneFeed   = clocked(`delete from changes where number in (select number from changes where at < CLOCK - $1 order by number limit $2)`)
 	qPruneNodes  = clocked(`delete from nodes where seen_at < CLOCK - $1`)
@@ -40,10 +40,8 @@ var (
 )
 
 // Head implements store.Changes.
-func (db *DB) Head(ctx context.Context) (store.Head, error) { return db.head(ctx, db.main.pool) }
-
-func (db *DB) head(ctx context.Context, q querier) (h store.Head, err error) {
-	err = q.QueryRowContext(ctx, qHead).Scan(&h.Number, &h.Epoch)
+func (db *DB) Head(ctx context.Context) (h store.Head, err error) {
+	err = db.main.pool.QueryRowContext(ctx, qHead).Scan(&h.Number, &h.Epoch)
 	return h, db.main.dialect.classify(err)
 }
 
@@ -80,20 +78,16 @@ func scanChange(rows *sql.Rows) (c tollkey.Change, err error) {
 }
 
 // Heartbeat implements store.Changes.
-func (db *DB) Heartbeat(ctx context.Context, n store.Node) (h store.Head, err error) {
-	err = db.main.updateUrgent(ctx, func(q querier) error {
-		if _, err := q.ExecContext(ctx, qHeartbeat[db.main.dialect.name], n.ID, n.Applied); err != nil {
-			return err
-		}
-		h, err = db.head(ctx, q)
-		return err
-	})
-	return h, err
+func (db *DB) Heartbeat(ctx context.Context, n store.Node) (store.Head, error) {
+	if err := db.run(ctx, qHeartbeat[db.main.dialect.name], n.ID, n.Applied, n.Epoch); err != nil {
+		return store.Head{}, err
+	}
+	return db.Head(ctx)
 }
 
 // Acknowledge implements store.Changes.
-func (db *DB) Acknowledge(ctx context.Context, id string, applied int64) error {
-	return db.run(ctx, qAcknowledge, id, applied)
+func (db *DB) Acknowledge(ctx context.Context, n store.Node) error {
+	return db.run(ctx, qAcknowledge, n.ID, n.Applied, n.Epoch)
 }
 
 // RemoveNode implements store.Changes.
@@ -101,8 +95,12 @@ func (db *DB) RemoveNode(ctx context.Context, id string) error {
 	return db.run(ctx, qRemoveNode, id)
 }
 
-// run executes one statement at once.
+// run executes one statement at once, in a transaction of its own.
 func (db *DB) run(ctx context.Context, text string, args ...any) error {
+	if !db.Solo() {
+		_, err := db.main.pool.ExecContext(ctx, text, args...)
+		return db.main.dialect.classify(err)
+	}
 	return db.main.updateUrgent(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, text, args...)
 		return err
@@ -120,7 +118,7 @@ func (db *DB) Nodes(ctx context.Context) ([]store.NodeStatus, error) {
 	for rows.Next() {
 		var n store.NodeStatus
 		var age int64
-		if err := rows.Scan(&n.ID, &n.Applied, &age); err != nil {
+		if err := rows.Scan(&n.ID, &n.Applied, &n.Epoch, &age); err != nil {
 			return nil, db.main.dialect.classify(err)
 		}
 		n.Age = time.Duration(age) * time.Millisecond

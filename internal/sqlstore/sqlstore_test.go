@@ -281,7 +281,7 @@ func TestLeaseAndNodes(t *testing.T) {
 		if _, err := db.Heartbeat(ctx, store.Node{ID: "n", Applied: 3}); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.Acknowledge(ctx, "n", 7); err != nil {
+		if err := db.Acknowledge(ctx, store.Node{ID: "n", Applied: 7}); err != nil {
 			t.Fatal(err)
 		}
 		nodes, err := db.Nodes(ctx)

@@ -69,11 +69,11 @@ type Changes interface {
 	Head(ctx context.Context) (Head, error)
 	// ChangesAfter returns up to limit changes with numbers above after, ascending. Changes are kept for an hour.
 	ChangesAfter(ctx context.Context, after int64, limit int) ([]tollkey.Change, error)
-	// Heartbeat writes this node's row with the store's present time and returns the Head, in one round trip where the
-	// engine can.
+	// Heartbeat writes this node's row with the store's present time and then returns the Head. The row is visible to all before the Head is read: whoever commits
+	// a later change sees the node.
 	Heartbeat(ctx context.Context, node Node) (Head, error)
-	// Acknowledge writes only the applied number.
-	Acknowledge(ctx context.Context, id string, applied int64) error
+	// Acknowledge writes only what was applied.
+	Acknowledge(ctx context.Context, node Node) error
 	// Nodes lists the rows with their age by the store's clock.
 	Nodes(ctx context.Context) ([]NodeStatus, error)
 	RemoveNode(ctx context.Context, id string) error
@@ -94,6 +94,7 @@ type Head struct {
 type Node struct {
 	ID      string // one boot of one process
 	Applied int64  // the last change it has applied
+	Epoch   string // of the store in which that change was
 }
 
 // NodeStatus is a Node as the others see it.

@@ -77,7 +77,7 @@ func (e *Engine) take(ctx context.Context, checks []checked, v *Verification, no
 	}
 	v.RateLimits = make([]LimitResult, len(checks))
 	for i := range checks {
-		v.RateLimits[i] = LimitResult{checks[i].RateLimit, decisions[i]}
+		v.RateLimits[i] = LimitResult{checks[i].RateLimit, decisions[i], checks[i].cost}
 	}
 	return taken, ok, nil
 }

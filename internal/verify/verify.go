@@ -120,6 +120,7 @@ type Verification struct {
 type LimitResult struct {
 	tollkey.RateLimit
 	limit.Decision
+	cost int64
 }
 
 // Verify answers q for the caller p. An error means that the question could not be answered.
@@ -208,7 +209,7 @@ func (e *Engine) commit(ctx context.Context, v *Verification, q *Question, taken
 	s := v.Subject
 	if s.limited && v.Remaining < q.Cost {
 		if enough, err := e.enough(ctx, v, q.Cost); err != nil || !enough {
-			taken.Refund()
+			v.refund(taken)
 			if err == nil {
 				err = e.recordRefusal(ctx, v, q, now)
 			}
@@ -231,7 +232,7 @@ func (e *Engine) commit(ctx context.Context, v *Verification, q *Question, taken
 		taken.Refund()
 		return errMoved
 	case !r.Admitted:
-		taken.Refund()
+		v.refund(taken)
 		v.Outcome = tollkey.OutcomeUsageExceeded
 	default:
 		taken.Keep()
@@ -241,6 +242,14 @@ func (e *Engine) commit(ctx context.Context, v *Verification, q *Question, taken
 		s.remaining.Store(v.Remaining)
 	}
 	return nil
+}
+
+// refund gives the limits back what was taken, and says so.
+func (v *Verification) refund(taken limit.Taken) {
+	taken.Refund()
+	for i := range v.RateLimits {
+		v.RateLimits[i].Remaining += v.RateLimits[i].cost
+	}
 }
 
 // enough reads a balance that was too low when last seen, so that a key without credits does not make others wait for its lock. When it still is

@@ -55,7 +55,7 @@ create table audit_entries (
   actor text not null, targets text not null, correlation text not null, change bigint not null
 );
 create index audit_entries_by_workspace on audit_entries (workspace_id, id);
-create table nodes (id text primary key, applied bigint not null, seen_at bigint not null);
+create table nodes (id text primary key, applied bigint not null, epoch text not null, seen_at bigint not null);
 create table leases (name text primary key, holder text not null, expires_at bigint not null);
 create table batches (boot bigint not null, seq bigint not null, data bytea not null, primary key (boot, seq));
 create table folded (boot bigint primary key, seq bigint not null);
