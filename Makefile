@@ -17,8 +17,10 @@ test: ## install what tests need and run all of them (under 12 minutes)
 test-long: ## kills, floods, browsers (under 60 minutes)
 	./scripts/test-long
 
-bench: ## benchmarks of the engine
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## measure: the server beside a bare handler, on SQLite and PostgreSQL; then the engine alone
+	go build -C bench -o ../bin/bench .
+	./scripts/bench
+	go test -run '^$$' -bench . -benchmem ./internal/...
 
 generate: ## make internal/wire from api/openapi.yaml
 	./scripts/generate

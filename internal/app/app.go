@@ -95,11 +95,7 @@ func (a *App) build(ctx context.Context, c Config) error {
 	if err := restore(ctx, a.db, limits); err != nil {
 		return fmt.Errorf("reading back the limits: %w", err)
 	}
-	lanes := 1
-	if !a.db.Solo() {
-		lanes = 2
-	}
-	a.committer = ledger.NewCommitter(a.db, ledger.Options{Buffered: c.Buffered, Lanes: lanes})
+	a.committer = ledger.NewCommitter(a.db, ledger.Options{Buffered: c.Buffered, Remote: !a.db.Solo()})
 	a.spiller = &spiller{limits: limits, ledger: a.db, last: a.committer.Last}
 	a.engine = verify.New(verify.Options{Lookups: a.db, Limits: limits, Ledger: a.committer})
 	a.follower = feed.NewFollower(feed.Options{Store: a.db, Node: a.node, Solo: a.db.Solo(), Learner: a.engine, Log: a.log})
@@ -115,7 +111,7 @@ func (a *App) build(ctx context.Context, c Config) error {
 		c.ErrorBase = "http://" + a.Address + "/docs"
 	}
 	handler, err := httpapi.New(httpapi.Options{
-		Control: control.New(a.db, a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log,
+		Control: control.New(a.db, a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log, Remote: !a.db.Solo(),
 		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, LogSample: c.LogSample, Metrics: a.metrics(limits), Now: time.Now,
 	})
 	a.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 70 * time.Second}

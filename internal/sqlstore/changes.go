@@ -101,10 +101,7 @@ func (db *DB) run(ctx context.Context, text string, args ...any) error {
 		_, err := db.main.pool.ExecContext(ctx, text, args...)
 		return db.main.dialect.classify(err)
 	}
-	return db.main.updateUrgent(ctx, func(q querier) error {
-		_, err := q.ExecContext(ctx, text, args...)
-		return err
-	})
+	return db.main.dialect.classify(db.main.writer.run(ctx, text, args...))
 }
 
 // Nodes implements store.Changes.
@@ -130,7 +127,7 @@ func (db *DB) Nodes(ctx context.Context) ([]store.NodeStatus, error) {
 // PruneChanges implements store.Changes.
 func (db *DB) PruneChanges(ctx context.Context, age time.Duration, limit int) (n int, err error) {
 	name := db.main.dialect.name
-	err = db.main.update(ctx, func(q querier) error {
+	err = db.main.updateRelaxed(ctx, func(q querier) error {
 		result, err := q.ExecContext(ctx, qPruneFeed[name], age.Milliseconds(), limit)
 		if err != nil {
 			return err

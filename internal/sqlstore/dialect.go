@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -167,7 +168,10 @@ func openSQLite(ctx context.Context, path, schema string) (*file, error) {
 // sqliteTypes shows the migrations, which are written in PostgreSQL's types, in those of SQLite's strict tables.
 type sqliteTypes struct{ fs.FS }
 
-var typeWords = strings.NewReplacer(" bigint", " integer", " boolean", " integer", " bytea", " blob", "\n);", "\n) strict;", "));", ")) strict;")
+var (
+	typeWords = strings.NewReplacer(" bigint", " integer", " boolean", " integer", " bytea", " blob")
+	tableEnds = regexp.MustCompile(`(create table [^;]*\));`)
+)
 
 // Open translates a file as it is opened; folders pass unchanged.
 func (t sqliteTypes) Open(name string) (fs.File, error) {
@@ -183,7 +187,7 @@ func (t sqliteTypes) Open(name string) (fs.File, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
-	return &translated{strings.NewReader(typeWords.Replace(string(text))), info}, nil
+	return &translated{strings.NewReader(tableEnds.ReplaceAllString(typeWords.Replace(string(text)), "$1 strict;")), info}, nil
 }
 
 type translated struct {

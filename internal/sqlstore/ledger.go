@@ -15,18 +15,18 @@ func replaceClock(text, clock string) string { return strings.ReplaceAll(text, "
 var (
 	qBalance     = hotQuery(`select remaining from balances where id = $1`)
 	qSetBalance  = hotQuery(`update balances set remaining = $2 where id = $1`)
-	qInsertBatch = query(`insert into batches (boot, seq, data) values ($1, $2, $3)`)
-	qCommitted   = hotQuery(`select 1 where exists (select 1 from batches where boot = $1 and seq = $2) or exists (select 1 from folded where boot = $1 and seq >= $2)`)
-	qBatches     = hotQuery(`select boot, seq, data from batches order by boot, seq limit $1`)
-	qDropBatches = hotQuery(`delete from batches where boot = $1 and seq <= $2`)
+	qInsertBatch = query(`insert into batches (id, data) values ($1, $2)`)
+	qCommitted   = hotQuery(`select 1 where exists (select 1 from batches where id = $1) or exists (select 1 from folded where boot = $2 and seq >= $3)`)
+	qBatches     = query(`select id, data from batches order by id limit $1`)
+	qDropBatches = hotQuery(`delete from batches where id > $1 and id <= $2`)
 	qFolded      = query(`insert into folded (boot, seq) values ($1, $2) on conflict (boot) do update set seq = excluded.seq where folded.seq < excluded.seq`)
 	qAddCounter  = query(`insert into counters (bucket, duration, win, used, expires_at) values ($1, $2, $3, $4, $5)
 		on conflict (bucket, duration, win) do update set used = counters.used + excluded.used`)
 	qCounters     = query(`select bucket, duration, win, used from counters where expires_at > $1`)
-	qAllBatches   = query(`select boot, seq, data from batches order by boot, seq`)
+	qAllBatches   = query(`select id, data from batches order by id`)
 	qCounter      = hotQuery(`select bucket, duration, win, used from counters where bucket = $1`)
 	qPruneCounter = query(`delete from counters where (bucket, duration, win) in (select bucket, duration, win from counters where expires_at <= $1 limit $2)`)
-	qOldestBatch  = hotQuery(`select min(seq) from batches where boot = $1`)
+	qOldestBatch  = hotQuery(`select min(id) from batches where id > $1 and id <= $2`)
 )
 
 // What only PostgreSQL is asked: the rows are locked in order, and all are locked before the first is written.
@@ -37,9 +37,8 @@ const (
 
 // Settle implements ledger.Store. All balances are locked in ascending order, so that no two nodes wait for each other.
 func (db *DB) Settle(ctx context.Context, id ledger.BatchID, ids []tollkey.BalanceID, settle func(map[tollkey.BalanceID]int64) ledger.Settlement) error {
-	if len(ids) == 0 && !db.Solo() { // one statement is a transaction
-		_, err := db.main.pool.ExecContext(ctx, qInsertBatch, id.Boot, id.Seq, settle(nil).Data)
-		return db.main.dialect.classify(err)
+	if len(ids) == 0 { // one statement is a transaction
+		return db.run(ctx, qInsertBatch, rowID(id), settle(nil).Data)
 	}
 	return db.main.updateUrgent(ctx, func(q querier) error {
 		have, err := db.main.dialect.readBalances(ctx, q, ids)
@@ -55,7 +54,7 @@ func (db *DB) Settle(ctx context.Context, id ledger.BatchID, ids []tollkey.Balan
 		if len(s.Data) == 0 {
 			return nil
 		}
-		_, err = q.ExecContext(ctx, qInsertBatch, id.Boot, id.Seq, s.Data)
+		_, err = q.ExecContext(ctx, qInsertBatch, rowID(id), s.Data)
 		return err
 	})
 }
@@ -118,7 +117,7 @@ func writeAll(ctx context.Context, q querier, _ []tollkey.BalanceID, remaining m
 // Committed implements ledger.Store.
 func (db *DB) Committed(ctx context.Context, id ledger.BatchID) (bool, error) {
 	var one int
-	err := db.main.pool.QueryRowContext(ctx, qCommitted, id.Boot, id.Seq).Scan(&one)
+	err := db.main.pool.QueryRowContext(ctx, qCommitted, rowID(id), id.Boot, id.Seq).Scan(&one)
 	if err == sql.ErrNoRows {
 		return false, nil
 	}
@@ -147,10 +146,12 @@ func eachBatch(ctx context.Context, q querier, fn func(ledger.Batch) error, text
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
+		var id int64
 		var b ledger.Batch
-		if err := rows.Scan(&b.ID.Boot, &b.ID.Seq, &b.Data); err != nil {
+		if err := rows.Scan(&id, &b.Data); err != nil {
 			return err
 		}
+		b.ID = batchID(id)
 		if err := fn(b); err != nil {
 			return err
 		}
@@ -165,10 +166,10 @@ func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, count
 		boots = append(boots, boot)
 	}
 	slices.Sort(boots)
-	return db.main.update(ctx, func(q querier) error {
+	return db.main.updateRelaxed(ctx, func(q querier) error {
 		gone := int64(0)
 		for _, boot := range boots {
-			result, err := q.ExecContext(ctx, qDropBatches, boot, upTo[boot])
+			result, err := q.ExecContext(ctx, qDropBatches, rowID(ledger.BatchID{Boot: boot}), rowID(ledger.BatchID{Boot: boot, Seq: upTo[boot]}))
 			if err != nil {
 				return err
 			}
@@ -229,7 +230,7 @@ func eachCounter(ctx context.Context, q querier, fn func(ledger.Counter), text s
 
 // PruneCounters implements ledger.Store.
 func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (n int, err error) {
-	err = db.main.update(ctx, func(q querier) error {
+	err = db.main.updateRelaxed(ctx, func(q querier) error {
 		result, err := q.ExecContext(ctx, qPruneCounter, now, limit)
 		if err != nil {
 			return err
@@ -243,9 +244,17 @@ func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (n int, e
 
 // OldestBatch implements ledger.Store.
 func (db *DB) OldestBatch(ctx context.Context, boot int64) (int64, bool, error) {
-	var seq *int64
-	if err := db.main.pool.QueryRowContext(ctx, qOldestBatch, boot).Scan(&seq); err != nil || seq == nil {
+	var id *int64
+	first, last := rowID(ledger.BatchID{Boot: boot}), rowID(ledger.BatchID{Boot: boot, Seq: ledger.MaxSeq})
+	if err := db.main.pool.QueryRowContext(ctx, qOldestBatch, first, last).Scan(&id); err != nil || id == nil {
 		return 0, false, db.main.dialect.classify(err)
 	}
-	return *seq, true, nil
+	return batchID(*id).Seq, true, nil
+}
+
+// rowID is a batch's id as one number, in the order of boots and then of batches.
+func rowID(id ledger.BatchID) int64 { return id.Boot*(ledger.MaxSeq+1) + id.Seq }
+
+func batchID(row int64) ledger.BatchID {
+	return ledger.BatchID{Boot: row / (ledger.MaxSeq + 1), Seq: row % (ledger.MaxSeq + 1)}
 }

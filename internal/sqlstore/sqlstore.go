@@ -164,6 +164,14 @@ func (f *file) updateUrgent(ctx context.Context, fn func(querier) error) error {
 	return f.update(ctx, fn)
 }
 
+// updateRelaxed is update for work that is done again should the power fail.
+func (f *file) updateRelaxed(ctx context.Context, fn func(querier) error) error {
+	if f.writer != nil {
+		return f.dialect.classify(f.writer.doRelaxed(ctx, fn))
+	}
+	return f.update(ctx, fn)
+}
+
 func (f *file) updateOnce(ctx context.Context, fn func(querier) error) error {
 	tx, err := f.pool.BeginTx(ctx, nil)
 	if err != nil {

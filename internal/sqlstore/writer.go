@@ -5,14 +5,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
 // errWriterClosed is returned for work that comes after close.
 var errWriterClosed = errors.New("sqlstore: the writer is closed")
 
-// writer is the one connection that writes to a SQLite file, owned by one goroutine. database/sql hands out waiting
-// connections in random order and would let bulk work stand before the ledger's; here the ledger's queue always goes first.
+// writer is the one connection that writes to a SQLite file; whoever has its turn uses it. database/sql hands out waiting connections in random
+// order and would let bulk work stand before the ledger's; here urgent work always goes first, and nothing is handed from goroutine to goroutine.
 type writer struct {
 	pool    *sql.DB
 	conn    *sql.Conn
@@ -21,18 +22,11 @@ type writer struct {
 	// diskSync has urgent work survive power loss too. It is set before the first use.
 	diskSync bool
 
-	urgent chan *job
-	normal chan *job
-	quit   chan struct{}
-	gone   sync.WaitGroup
-}
-
-type job struct {
-	ctx     context.Context
-	fn      func(querier) error
-	relaxed bool
-	err     error
-	done    chan struct{}
+	mu     sync.Mutex
+	busy   bool
+	closed bool
+	urgent []chan struct{} // who waits, in order of arrival
+	normal []chan struct{}
 }
 
 func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
@@ -40,75 +34,107 @@ func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{
-		pool: pool, conn: conn, cached: map[string]*sql.Stmt{},
-		urgent: make(chan *job), normal: make(chan *job), quit: make(chan struct{}),
-	}
-	w.gone.Go(w.run)
-	return w, nil
+	return &writer{pool: pool, conn: conn, cached: map[string]*sql.Stmt{}}, nil
 }
 
 // do runs fn in a transaction. A caller whose ctx ends while it waits leaves; a transaction that has begun is finished.
 func (w *writer) do(ctx context.Context, fn func(querier) error) error {
-	return w.enqueue(ctx, w.normal, &job{fn: fn})
+	return w.transact(ctx, &w.normal, false, fn)
+}
+
+// doRelaxed is do without a wait for the disk: what is lost with the power is done again.
+func (w *writer) doRelaxed(ctx context.Context, fn func(querier) error) error {
+	return w.transact(ctx, &w.normal, true, fn)
 }
 
 // doUrgent is do before all that waits, and without a wait for the disk unless diskSync.
 func (w *writer) doUrgent(ctx context.Context, fn func(querier) error) error {
-	return w.enqueue(ctx, w.urgent, &job{fn: fn, relaxed: !w.diskSync})
+	return w.transact(ctx, &w.urgent, !w.diskSync, fn)
 }
 
-func (w *writer) enqueue(ctx context.Context, queue chan *job, j *job) error {
-	j.ctx, j.done = context.WithoutCancel(ctx), make(chan struct{})
-	select {
-	case queue <- j:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-w.quit:
+// run executes one statement, which is a transaction of its own, as urgent work.
+func (w *writer) run(ctx context.Context, text string, args ...any) error {
+	if err := w.enter(ctx, &w.urgent); err != nil {
+		return err
+	}
+	defer w.leave()
+	ctx = context.WithoutCancel(ctx)
+	if err := w.mode(ctx, !w.diskSync); err != nil {
+		return err
+	}
+	_, err := w.ExecContext(ctx, text, args...)
+	return err
+}
+
+func (w *writer) transact(ctx context.Context, queue *[]chan struct{}, relaxed bool, fn func(querier) error) (err error) {
+	if err := w.enter(ctx, queue); err != nil {
+		return err
+	}
+	defer w.leave()
+	ctx = context.WithoutCancel(ctx)
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.Join(fmt.Errorf("sqlstore: a transaction panicked: %v", p), w.exec(ctx, "rollback"))
+		}
+	}()
+	if err := w.mode(ctx, relaxed); err != nil {
+		return err
+	}
+	if err := w.exec(ctx, "begin immediate"); err != nil {
+		return err
+	}
+	if err = fn(w); err == nil {
+		err = w.exec(ctx, "commit")
+	}
+	if err != nil {
+		_ = w.exec(ctx, "rollback") // fails where SQLite has rolled back already
+	}
+	return err
+}
+
+// enter waits for the caller's turn.
+func (w *writer) enter(ctx context.Context, queue *[]chan struct{}) error {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
 		return errWriterClosed
 	}
-	<-j.done
-	return j.err
+	if !w.busy {
+		w.busy = true
+		w.mu.Unlock()
+		return nil
+	}
+	turn := make(chan struct{})
+	*queue = append(*queue, turn)
+	w.mu.Unlock()
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	if i := slices.Index(*queue, turn); i >= 0 {
+		*queue = slices.Delete(*queue, i, i+1)
+		w.mu.Unlock()
+		return ctx.Err()
+	}
+	w.mu.Unlock() // the turn came at the same moment: pass it on
+	w.leave()
+	return ctx.Err()
 }
 
-func (w *writer) run() {
-	for {
-		select {
-		case j := <-w.urgent:
-			w.serve(j)
-			continue
-		default:
-		}
-		select {
-		case j := <-w.urgent:
-			w.serve(j)
-		case j := <-w.normal:
-			w.serve(j)
-		case <-w.quit:
+// leave gives the turn to the next, urgent work first.
+func (w *writer) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, queue := range []*[]chan struct{}{&w.urgent, &w.normal} {
+		if len(*queue) > 0 {
+			close((*queue)[0])
+			*queue = slices.Delete(*queue, 0, 1)
 			return
 		}
 	}
-}
-
-func (w *writer) serve(j *job) {
-	defer close(j.done)
-	defer func() {
-		if p := recover(); p != nil {
-			j.err = errors.Join(fmt.Errorf("sqlstore: a transaction panicked: %v", p), w.exec(j.ctx, "rollback"))
-		}
-	}()
-	if j.err = w.mode(j.ctx, j.relaxed); j.err != nil {
-		return
-	}
-	if j.err = w.exec(j.ctx, "begin immediate"); j.err != nil {
-		return
-	}
-	if j.err = j.fn(w); j.err == nil {
-		j.err = w.exec(j.ctx, "commit")
-	}
-	if j.err != nil {
-		_ = w.exec(j.ctx, "rollback") // fails where SQLite has rolled back already
-	}
+	w.busy = false
 }
 
 func (w *writer) mode(ctx context.Context, relaxed bool) error {
@@ -132,8 +158,10 @@ func (w *writer) exec(ctx context.Context, text string) error {
 }
 
 func (w *writer) close() {
-	close(w.quit)
-	w.gone.Wait()
+	_ = w.enter(context.Background(), &w.normal) // after all that waits
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
 	for _, s := range w.cached {
 		_ = s.Close()
 	}

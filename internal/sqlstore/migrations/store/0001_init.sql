@@ -57,7 +57,7 @@ create table audit_entries (
 create index audit_entries_by_workspace on audit_entries (workspace_id, id);
 create table nodes (id text primary key, applied bigint not null, epoch text not null, seen_at bigint not null);
 create table leases (name text primary key, holder text not null, expires_at bigint not null);
-create table batches (boot bigint not null, seq bigint not null, data bytea not null, primary key (boot, seq));
+create table batches (id bigint primary key, data bytea not null);
 create table folded (boot bigint primary key, seq bigint not null);
 create table counters (
   bucket bytea not null, duration bigint not null, win bigint not null, used bigint not null, expires_at bigint not null,
