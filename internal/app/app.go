@@ -91,6 +91,15 @@ func (a *App) build(ctx context.Context, c Config) error {
 	if a.FirstKey, err = control.Bootstrap(ctx, a.db, c.RootKey, time.Now()); err != nil {
 		return fmt.Errorf("the first start: %w", err)
 	}
+	if c.RootKey != "" && a.FirstKey == "" {
+		known, err := control.IsRootKey(ctx, a.db, c.RootKey)
+		if err != nil {
+			return err
+		}
+		if !known {
+			a.log.Warn("TOLLKEY_ROOT_KEY is no root key of this store, which has its first one already; it is ignored")
+		}
+	}
 	limits := limit.NewLocal(c.LiveCounters, storedTakes{a.db})
 	if err := restore(ctx, a.db, limits); err != nil {
 		return fmt.Errorf("reading back the limits: %w", err)
@@ -114,7 +123,10 @@ func (a *App) build(ctx context.Context, c Config) error {
 		Control: control.New(a.db, a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log, Remote: !a.db.Solo(),
 		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, LogSample: c.LogSample, Metrics: a.metrics(limits), Now: time.Now,
 	})
-	a.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 70 * time.Second}
+	a.server = &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 70 * time.Second,
+		IdleTimeout: 2 * time.Minute, // longer than clients keep a connection: a call that meets its end is lost
+	}
 	return err
 }
 

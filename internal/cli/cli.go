@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"github.com/tollkey/tollkey/internal/app"
@@ -90,13 +91,17 @@ func serve(c *cobra.Command, settings *config.Config) error {
 	if settings.LogJSON {
 		handler = slog.NewJSONHandler(c.ErrOrStderr(), nil)
 	}
+	file, err := keyFile(c.OutOrStdout(), settings)
+	if err != nil {
+		return fmt.Errorf("the file for the first root key: %w", err)
+	}
 	a, err := app.New(c.Context(), appConfig(settings), slog.New(handler))
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(c.OutOrStdout(), "Tollkey listens on http://%s\n", a.Address)
-	if a.FirstKey != "" && settings.RootKey == "" {
-		if err := show(c.OutOrStdout(), a, settings.Data); err != nil {
+	if settings.RootKey == "" {
+		if err := show(c.OutOrStdout(), a, file); err != nil {
 			return fmt.Errorf("the first root key was made, but could not be kept: %w", err)
 		}
 	}
@@ -124,28 +129,56 @@ func migrate(c *cobra.Command, settings *config.Config) error {
 	return nil
 }
 
-// show tells the first root key once. Where standard output is kept as a log, the key goes to a file that only its owner reads. The
-// directory is made here, since a server on PostgreSQL has not made it.
-func show(out io.Writer, a *app.App, data string) error {
+// keyFile is where the first root key is kept when standard output is none that a person looks at. It is opened before the store is, so that no key is
+// made that cannot be kept. Nil means that the key may be printed.
+func keyFile(out io.Writer, settings *config.Config) (*os.File, error) {
+	f, isFile := out.(*os.File)
+	if settings.RootKey != "" || isFile && isatty.IsTerminal(f.Fd()) {
+		return nil, nil
+	}
+	if err := os.MkdirAll(settings.Data, 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(filepath.Join(settings.Data, "root-key"), os.O_CREATE|os.O_RDWR, 0o600)
+}
+
+// show tells the first root key once, if there is one, and how to use it.
+func show(out io.Writer, a *app.App, file *os.File) error {
 	key := a.FirstKey
-	if f, ok := out.(*os.File); !ok || !terminal(f) {
-		path := filepath.Join(data, "root-key")
-		if err := os.MkdirAll(data, 0o700); err != nil {
+	if file != nil {
+		defer func() { _ = file.Close() }()
+		if key == "" {
+			if info, err := file.Stat(); err == nil && info.Size() == 0 {
+				return os.Remove(file.Name())
+			}
+			return nil
+		}
+		if _, err := file.WriteAt([]byte(key+"\n"), 0); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+		if err := file.Sync(); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(out, "The first root key is in %s.\n", path)
-		key = "$(cat " + path + ")"
-	} else {
+		key = "$(cat " + file.Name() + ")"
+		_, _ = fmt.Fprintf(out, "The first root key is in %s.\n", file.Name())
+	} else if key != "" {
 		_, _ = fmt.Fprintf(out, "The first root key, shown this once:\n\n  %s\n", key)
 	}
-	_, _ = fmt.Fprintf(out, "\nTry it:\n\n  curl -s http://%s/v2/apis.createApi -H \"Authorization: Bearer %s\" -H 'Content-Type: application/json' -d '{\"name\":\"my first API\"}'\n\n", a.Address, key)
+	if key != "" {
+		_, _ = fmt.Fprintf(out, firstSteps, key, a.Address)
+	}
 	return nil
 }
 
-func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
+// firstSteps works in any POSIX shell as it is.
+const firstSteps = `
+Paste this to create an API and a key in it, and to verify the key:
+
+  call() { curl -s "http://%[2]s/v2/$1" -H "Authorization: Bearer %[1]s" -H 'Content-Type: application/json' -d "$2"; }
+  api=$(call apis.createApi '{"name":"my first API"}' | grep -o 'api_[0-9a-z]*')
+  key=$(call keys.createKey '{"apiId":"'$api'","prefix":"demo"}' | grep -o 'demo_[0-9A-Za-z]*')
+  call keys.verifyKey '{"key":"'$key'"}'
+
+The API reference is at http://%[2]s/reference.
+
+`

@@ -121,7 +121,7 @@ func TestFirstKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			environ := environ(t)
 			data := filepath.Join(t.TempDir(), "some", "data")
-			printed := serveOnce(t, environ, "  curl", "--data", data)
+			printed := serveOnce(t, environ, "The API reference", "--data", data)
 			checkKey(t, data, printed)
 			if again := serveOnce(t, environ, "Tollkey listens", "--data", data); strings.Contains(again, "root key") {
 				t.Errorf("the second start prints\n%s", again)

@@ -74,6 +74,9 @@ var table = []setting{
 // theList is the one setting that the file may give as a list; parse gets it with commas.
 const theList = "trustedProxies"
 
+// foreign begins variables that are no settings: those of tests, and those that Kubernetes makes for a service named tollkey.
+var foreign = []string{"TOLLKEY_TEST_", "TOLLKEY_BENCH_", "TOLLKEY_SERVICE_", "TOLLKEY_PORT"}
+
 // given is a value before it is parsed.
 type given struct{ value, source string }
 
@@ -138,7 +141,7 @@ func fromEnvironment(environ []string) (found map[string]string, errs []error) {
 		name, value, _ := strings.Cut(line, "=")
 		if slices.Contains(known, name) {
 			found[name] = value
-		} else if strings.HasPrefix(name, "TOLLKEY_") && !strings.HasPrefix(name, "TOLLKEY_TEST_") && !strings.HasPrefix(name, "TOLLKEY_BENCH_") {
+		} else if strings.HasPrefix(name, "TOLLKEY_") && !slices.ContainsFunc(foreign, func(p string) bool { return strings.HasPrefix(name, p) }) {
 			errs = append(errs, fmt.Errorf("%s: there is no such setting; the nearest is %s", name, nearest(name, known)))
 		}
 	}

@@ -38,7 +38,7 @@ func find(t *testing.T, c *Config, name string) Setting {
 }
 
 func TestDefaults(t *testing.T) {
-	c, err := load("", []string{"PATH=/bin", "TOLLKEYS=1", "TOLLKEY_TEST_POSTGRES_URL=x", "TOLLKEY_BENCH_N=1", "TOLLKEY_LISTEN="}, nil)
+	c, err := load("", []string{"PATH=/bin", "TOLLKEYS=1", "TOLLKEY_TEST_POSTGRES_URL=x", "TOLLKEY_BENCH_N=1", "TOLLKEY_LISTEN=", "TOLLKEY_SERVICE_HOST=10.0.0.1", "TOLLKEY_PORT_8080_TCP=x"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

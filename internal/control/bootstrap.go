@@ -49,3 +49,9 @@ func Bootstrap(ctx context.Context, s store.Store, preset string, at time.Time) 
 	}
 	return made, err
 }
+
+// IsRootKey reports whether the secret is that of a root key.
+func IsRootKey(ctx context.Context, s store.Lookups, plain string) (bool, error) {
+	r, err := s.RootKeyByDigest(ctx, secret.Hash(plain))
+	return r != nil, err
+}

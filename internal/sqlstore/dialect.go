@@ -11,8 +11,9 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"modernc.org/sqlite"
@@ -119,10 +120,13 @@ func (d *dialect) migrate(ctx context.Context, pool *sql.DB, name string) error 
 }
 
 func openPostgres(ctx context.Context, address string) (*file, error) {
-	pool, err := sql.Open("pgx", address)
+	config, err := pgx.ParseConfig(address)
 	if err != nil {
 		return nil, fmt.Errorf("the database URL: %w", err)
 	}
+	// A node that is frozen within a transaction must not hold its locks for longer than its lease of the cache lasts.
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = "3000"
+	pool := stdlib.OpenDB(*config)
 	const connections = 20
 	pool.SetMaxOpenConns(connections)
 	pool.SetMaxIdleConns(connections)
