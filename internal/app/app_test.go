@@ -43,6 +43,27 @@ func call(t *testing.T, procedure, body string) (int, map[string]any) {
 
 func callAs(t *testing.T, credential, procedure, body string) (int, map[string]any) {
 	t.Helper()
+	status, out := post(t, credential, procedure, body)
+	if part, ok := out["error"].(map[string]any); ok {
+		return status, part
+	}
+	data, _ := out["data"].(map[string]any)
+	return status, data
+}
+
+func callList(t *testing.T, procedure, body string) (int, []map[string]any) {
+	t.Helper()
+	status, out := post(t, "Bearer "+rootKey, procedure, body)
+	list, _ := out["data"].([]any)
+	rows := make([]map[string]any, len(list))
+	for i := range list {
+		rows[i] = list[i].(map[string]any)
+	}
+	return status, rows
+}
+
+func post(t *testing.T, credential, procedure, body string) (int, map[string]any) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/v2/"+procedure, bytes.NewBufferString(body))
 	if err != nil {
 		t.Fatal(err)
@@ -61,11 +82,7 @@ func callAs(t *testing.T, credential, procedure, body string) (int, map[string]a
 	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
 		t.Fatal(err)
 	}
-	if part, ok := out["error"].(map[string]any); ok {
-		return resp.StatusCode, part
-	}
-	data, _ := out["data"].(map[string]any)
-	return resp.StatusCode, data
+	return resp.StatusCode, out
 }
 
 func TestServer(t *testing.T) {
