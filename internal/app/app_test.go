@@ -14,6 +14,12 @@ import (
 	"github.com/tollkey/tollkey/internal/conformance"
 )
 
+// engines gives each store that the server runs on, empty.
+var engines = map[string]func(t *testing.T) Config{
+	"sqlite":   func(t *testing.T) Config { return Config{Data: t.TempDir()} },
+	"postgres": func(t *testing.T) Config { return Config{DatabaseURL: conformance.Postgres(t)} },
+}
+
 const rootKey = "root_0123456789abcdefghij"
 
 // start runs a server until the test ends.
@@ -86,10 +92,7 @@ func post(t *testing.T, credential, procedure, body string) (int, map[string]any
 }
 
 func TestServer(t *testing.T) {
-	for name, config := range map[string]func(t *testing.T) Config{
-		"sqlite":   func(t *testing.T) Config { return Config{Data: t.TempDir()} },
-		"postgres": func(t *testing.T) Config { return Config{DatabaseURL: conformance.Postgres(t)} },
-	} {
+	for name, config := range engines {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey

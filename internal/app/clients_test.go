@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/tollkey/tollkey/internal/conformance"
 )
 
 const clientTests = "../../test/clients"
@@ -24,10 +22,7 @@ func TestOfficialClients(t *testing.T) {
 	for _, f := range files {
 		arguments = append(arguments, filepath.Base(f))
 	}
-	for name, config := range map[string]func(t *testing.T) Config{
-		"sqlite":   func(t *testing.T) Config { return Config{Data: t.TempDir()} },
-		"postgres": func(t *testing.T) Config { return Config{DatabaseURL: conformance.Postgres(t)} },
-	} {
+	for name, config := range engines {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey

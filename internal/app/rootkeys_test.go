@@ -4,16 +4,11 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/tollkey/tollkey/internal/conformance"
 )
 
 // TestRootKeysAndUsage delegates to a weaker root key, takes it back, and counts what was verified meanwhile.
 func TestRootKeysAndUsage(t *testing.T) {
-	for name, config := range map[string]func(t *testing.T) Config{
-		"sqlite":   func(t *testing.T) Config { return Config{Data: t.TempDir()} },
-		"postgres": func(t *testing.T) Config { return Config{DatabaseURL: conformance.Postgres(t)} },
-	} {
+	for name, config := range engines {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
