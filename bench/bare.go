@@ -28,9 +28,10 @@ func bare(args []string, out io.Writer) error {
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var question struct {
 			Key string `json:"key"`
+			API string `json:"apiId"`
 		}
-		if err := json.NewDecoder(r.Body).Decode(&question); err != nil || question.Key == "" {
-			http.Error(w, "no key", http.StatusBadRequest)
+		if err := json.NewDecoder(r.Body).Decode(&question); err != nil || question.Key+question.API == "" {
+			http.Error(w, "neither a key nor an API", http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

@@ -21,6 +21,7 @@ type load struct {
 	warmup      time.Duration
 	window      time.Duration
 	cpu         func() (time.Duration, error) // CPU time that all server processes have used so far
+	want        []byte                        // what a right answer holds
 }
 
 // sample is what a load found. Only valid, wrong and firstWrong include the warm-up.
@@ -29,7 +30,7 @@ type sample struct {
 	took       time.Duration // the window as it was
 	cpu        time.Duration // of all server processes within the window
 	latencies  *hdrhistogram.Histogram
-	valid      int64 // answers with status 200 and code VALID
+	valid      int64 // answers with status 200 that hold what is wanted
 	wrong      int64 // all others
 	firstWrong string
 }
@@ -128,7 +129,11 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-var validCode = []byte(`"code":"VALID"`)
+// What right answers hold.
+var (
+	validCode = []byte(`"code":"VALID"`)
+	newKey    = []byte(`"keyId":"key_`)
+)
 
 func (l *load) worker(c *conn, phase *atomic.Int32, next *atomic.Int64, s *sample) error {
 	defer func() { _ = c.Close() }()
@@ -141,7 +146,7 @@ func (l *load) worker(c *conn, phase *atomic.Int32, next *atomic.Int64, s *sampl
 		if err != nil {
 			return err
 		}
-		if status == http.StatusOK && bytes.Contains(body, validCode) {
+		if status == http.StatusOK && bytes.Contains(body, l.want) {
 			s.valid++
 		} else if s.wrong++; s.firstWrong == "" {
 			s.firstWrong = fmt.Sprintf("status %d: %s", status, body)

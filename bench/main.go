@@ -25,6 +25,7 @@ type options struct {
 	window      time.Duration
 	warmup      time.Duration
 	jsonFile    string
+	only        string // the one scenario to run; "" = all
 	postgresURL string
 	postgresPID int
 }
@@ -51,6 +52,7 @@ func parse() options {
 	seconds := flag.Float64("seconds", 3, "how long each scenario is measured at each number of connections, in seconds")
 	warmup := flag.Float64("warmup", 1, "how long the same load runs before that, in seconds")
 	flag.StringVar(&o.root, "root", ".", "the root of the repository")
+	flag.StringVar(&o.only, "only", "", "run this scenario only, by its name in the table")
 	flag.StringVar(&o.jsonFile, "json", "", "also write the figures to this file")
 	flag.IntVar(&o.postgresPID, "postgres-pid", 0, "the process id of the postmaster behind TOLLKEY_BENCH_POSTGRES_URL")
 	flag.Parse()
@@ -104,7 +106,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	engines := o.engines()
-	planned := time.Duration(len(engines)*len(scenarios)*len(connectionCounts)) * 2 * (o.warmup + o.window)
+	planned := time.Duration(len(engines)*(len(scenarios)*len(connectionCounts)+1)) * 2 * (o.warmup + o.window)
 	ctx, cancel := context.WithTimeoutCause(ctx, planned+slack, errors.New("the run took too long"))
 	defer cancel()
 	report := Report{Machine: machine(), WindowSeconds: o.window.Seconds(), WarmupSeconds: o.warmup.Seconds()}

@@ -65,7 +65,15 @@ func (b *bench) run(ctx context.Context) error {
 		return fmt.Errorf("creating an API: %w", err)
 	}
 	var failed error
+	if b.wants(creatingKeys) {
+		if err := b.creation(ctx); err != nil {
+			failed = fmt.Errorf("%s: %w", creatingKeys, err)
+		}
+	}
 	for _, s := range scenarios {
+		if !b.wants(s.name) {
+			continue
+		}
 		err := b.scenario(ctx, s)
 		var w *wrongError
 		if err != nil {
@@ -80,6 +88,8 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	return failed
 }
+
+func (b *bench) wants(scenario string) bool { return b.only == "" || b.only == scenario }
 
 // wrongError tells that figures were measured but the server was not right.
 type wrongError struct{ text string }
@@ -149,6 +159,40 @@ func (b *bench) keys(ctx context.Context, s scenario) (keys []key, requests [][]
 	return keys, requests, answer, context.Cause(ctx)
 }
 
+// creatingKeys is the name of a scenario of management calls, whose pace counts and not its ratio.
+const creatingKeys = "creating keys"
+
+// creation measures how fast keys are created.
+func (b *bench) creation(ctx context.Context) error {
+	const connections = 16
+	requests := [][]byte{request(b.server.address, "keys.createKey", rootKey, map[string]any{"apiId": b.api})}
+	c, err := dial(ctx, b.server.address, setupWithin)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	_, body, err := c.do(requests[0])
+	if err != nil {
+		return err
+	}
+	yardstick, err := b.startBare(ctx, body)
+	if err != nil {
+		return err
+	}
+	defer yardstick.stop()
+	row, seen, err := b.cell(ctx, yardstick, requests, newKey, connections)
+	if err != nil {
+		return err
+	}
+	row.Engine, row.Scenario, row.Goal, row.Met = b.engine.name, creatingKeys, 0, true
+	b.rows = append(b.rows, *row)
+	row.print(os.Stderr)
+	if seen.wrong > 0 {
+		return &wrongError{fmt.Sprintf("%d keys were not created, the first: %s", seen.wrong, seen.firstWrong)}
+	}
+	return nil
+}
+
 // scenario measures one scenario at every number of connections.
 func (b *bench) scenario(ctx context.Context, s scenario) error {
 	keys, requests, answer, err := b.keys(ctx, s)
@@ -162,7 +206,7 @@ func (b *bench) scenario(ctx context.Context, s scenario) error {
 	defer yardstick.stop()
 	valid, wrong, firstWrong := int64(s.keys), int64(0), "" // the setup's verifications
 	for _, n := range connectionCounts {
-		row, seen, err := b.cell(ctx, yardstick, requests, n)
+		row, seen, err := b.cell(ctx, yardstick, requests, validCode, n)
 		if err != nil {
 			return err
 		}
@@ -197,12 +241,12 @@ func (b *bench) startBare(ctx context.Context, answer []byte) (*process, error) 
 
 // cell measures the bare handler for half the time, Tollkey, and the bare handler again, so that a machine that gets slower or faster
 // meanwhile weighs on both alike. It returns what Tollkey's load has seen besides.
-func (b *bench) cell(ctx context.Context, yardstick *process, requests [][]byte, connections int) (*Row, *sample, error) {
+func (b *bench) cell(ctx context.Context, yardstick *process, requests [][]byte, want []byte, connections int) (*Row, *sample, error) {
 	half := &load{
-		address: yardstick.address, requests: requests, connections: connections, warmup: b.warmup / 2, window: b.window / 2,
+		address: yardstick.address, requests: requests, connections: connections, warmup: b.warmup / 2, window: b.window / 2, want: want,
 		cpu: func() (time.Duration, error) { return cpuOf(yardstick.pid) },
 	}
-	whole := &load{address: b.server.address, requests: requests, connections: connections, warmup: b.warmup, window: b.window, cpu: b.cpu}
+	whole := &load{address: b.server.address, requests: requests, connections: connections, warmup: b.warmup, window: b.window, want: want, cpu: b.cpu}
 	plain, err := half.run(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the bare handler: %w", err)

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -94,9 +95,9 @@ func (f *Follower) Run(ctx context.Context) {
 				wake = nil
 				continue
 			}
-			err = f.poll(ctx)
+			err = f.poll(ctx, unknown)
 		case <-poll.C:
-			err = f.poll(ctx)
+			err = f.poll(ctx, unknown)
 		case <-beat.C:
 			err = f.Sync(ctx)
 		}
@@ -172,13 +173,20 @@ func (f *Follower) Sync(ctx context.Context) error {
 	return f.acknowledge(ctx)
 }
 
-// poll applies what is new without renewing the lease: only a heartbeat, whose time the others see, may do that.
-func (f *Follower) poll(ctx context.Context) error {
+// unknown is a number that no change has reached.
+const unknown = math.MaxInt64
+
+// poll applies what is new without renewing the lease: only a heartbeat, whose time the others see, may do that. It reads nothing when another has applied
+// the wanted change meanwhile.
+func (f *Follower) poll(ctx context.Context, wanted int64) error {
 	ctx, done, err := f.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
+	if f.Applied() >= wanted {
+		return nil
+	}
 	head, err := f.store.Head(ctx)
 	if err != nil {
 		return err
@@ -305,7 +313,7 @@ func (f *Follower) Confirm(ctx context.Context, change int64) tollkey.Propagatio
 // look writes into p what is known of the change's way. An error leaves p as it was.
 func (f *Follower) look(ctx context.Context, change int64, p *tollkey.Propagation) error {
 	if f.Applied() < change {
-		if err := f.poll(ctx); err != nil || f.Applied() < change {
+		if err := f.poll(ctx, change); err != nil || f.Applied() < change {
 			return err
 		}
 	}

@@ -133,7 +133,7 @@ func (r reader) completeLimits(ctx context.Context, keys []store.KeyRecord, owne
 		return err
 	})
 	for owner, list := range limits {
-		slices.SortFunc(list, func(a, b tollkey.RateLimit) int { return strings.Compare(a.Name, b.Name) })
+		sortRateLimits(list)
 		for _, i := range owners[owner] {
 			if string(keys[i].ID) == owner {
 				keys[i].RateLimits = list
@@ -163,6 +163,10 @@ func (r reader) permissionsOf(ctx context.Context, roles []string) (map[tollkey.
 
 func sortPermissions(list []tollkey.Permission) {
 	slices.SortFunc(list, func(a, b tollkey.Permission) int { return strings.Compare(a.Slug, b.Slug) })
+}
+
+func sortRateLimits(list []tollkey.RateLimit) {
+	slices.SortFunc(list, func(a, b tollkey.RateLimit) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // PermissionsBySlug implements store.Reader.

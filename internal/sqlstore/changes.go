@@ -41,13 +41,13 @@ var (
 
 // Head implements store.Changes.
 func (db *DB) Head(ctx context.Context) (h store.Head, err error) {
-	err = db.main.pool.QueryRowContext(ctx, qHead).Scan(&h.Number, &h.Epoch)
+	err = db.main.reads.QueryRowContext(ctx, qHead).Scan(&h.Number, &h.Epoch)
 	return h, db.main.dialect.classify(err)
 }
 
 // ChangesAfter implements store.Changes.
 func (db *DB) ChangesAfter(ctx context.Context, after int64, limit int) ([]tollkey.Change, error) {
-	rows, err := db.main.pool.QueryContext(ctx, qChangesAfter, after, limit)
+	rows, err := db.main.reads.QueryContext(ctx, qChangesAfter, after, limit)
 	if err != nil {
 		return nil, db.main.dialect.classify(err)
 	}
@@ -106,7 +106,7 @@ func (db *DB) run(ctx context.Context, text string, args ...any) error {
 
 // Nodes implements store.Changes.
 func (db *DB) Nodes(ctx context.Context) ([]store.NodeStatus, error) {
-	rows, err := db.main.pool.QueryContext(ctx, qNodes[db.main.dialect.name])
+	rows, err := db.main.reads.QueryContext(ctx, qNodes[db.main.dialect.name])
 	if err != nil {
 		return nil, db.main.dialect.classify(err)
 	}

@@ -130,7 +130,7 @@ func openPostgres(ctx context.Context, address string) (*file, error) {
 	const connections = 20
 	pool.SetMaxOpenConns(connections)
 	pool.SetMaxIdleConns(connections)
-	f := &file{dialect: postgresDialect, pool: pool}
+	f := &file{dialect: postgresDialect, pool: pool, reads: pool}
 	for _, name := range []string{"store", "usage"} {
 		if err := f.dialect.migrate(ctx, pool, name); err != nil {
 			return nil, errors.Join(err, pool.Close())
@@ -166,7 +166,7 @@ func openSQLite(ctx context.Context, path, schema string) (*file, error) {
 	if err != nil {
 		return nil, errors.Join(err, reading.Close(), writing.Close())
 	}
-	return &file{dialect: sqliteDialect, pool: reading, writer: w}, nil
+	return &file{dialect: sqliteDialect, pool: reading, reads: newPrepared(reading), writer: w}, nil
 }
 
 // sqliteTypes shows the migrations, which are written in PostgreSQL's types, in those of SQLite's strict tables.

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 
@@ -22,10 +21,9 @@ const keySelect = `select k.id, k.workspace_id, k.api_id, k.digest, k.start, k.n
 	where k.deleted_at is null and `
 
 var (
-	qKey         = hotQuery(keySelect + `k.id = $1 and k.workspace_id = $2 and a.deleted_at is null`)
-	qKeyByDigest = hotQuery(keySelect + `k.digest = $1`)
-	qListKeys    = hotQuery(keySelect + `k.api_id = $1 and k.workspace_id = $2 and k.id >= $3 and a.deleted_at is null order by k.id limit $4`)
-	qListOwned   = hotQuery(keySelect + `k.identity_id = $1 and k.api_id = $2 and k.workspace_id = $3 and k.id >= $4 and a.deleted_at is null order by k.id limit $5`)
+	qKey       = hotQuery(keySelect + `k.id = $1 and k.workspace_id = $2 and a.deleted_at is null`)
+	qListKeys  = hotQuery(keySelect + `k.api_id = $1 and k.workspace_id = $2 and k.id >= $3 and a.deleted_at is null order by k.id limit $4`)
+	qListOwned = hotQuery(keySelect + `k.identity_id = $1 and k.api_id = $2 and k.workspace_id = $3 and k.id >= $4 and a.deleted_at is null order by k.id limit $5`)
 )
 
 var keyMissing = tollkey.NotFound(tollkey.ReasonKeyNotFound, "There is no such key.")
@@ -77,11 +75,11 @@ func (r reader) keys(ctx context.Context, text string, args ...any) ([]store.Key
 	defer func() { _ = rows.Close() }()
 	var found []store.KeyRecord
 	for rows.Next() {
-		k, err := scanKey(rows)
-		if err != nil {
+		var row keyRow
+		if err := rows.Scan(row.columns()...); err != nil {
 			return nil, err
 		}
-		found = append(found, *k)
+		found = append(found, *row.record())
 	}
 	if err := rows.Err(); err != nil || len(found) == 0 {
 		return nil, err
@@ -89,36 +87,44 @@ func (r reader) keys(ctx context.Context, text string, args ...any) ([]store.Key
 	return found, r.complete(ctx, found)
 }
 
-func scanKey(rows *sql.Rows) (*store.KeyRecord, error) {
-	var (
-		k                                        store.KeyRecord
-		digest                                   []byte
-		meta, interval, owner, external, ownMeta *string
-		expires, amount, day, created, updated   *int64
-		used, remaining, apiDeleted              *int64
-		allow                                    string
-	)
-	err := rows.Scan(&k.ID, &k.Workspace, &k.API, &digest, &k.Start, &k.Name, &meta, &k.Enabled, &expires,
-		&interval, &amount, &day, &created, &updated, &used, &owner, &external, &ownMeta, &remaining, &apiDeleted, &allow, &k.WorkspaceEnabled)
-	if err != nil {
-		return nil, err
+// keyRow receives one row of keySelect. What may be null is a pointer.
+type keyRow struct {
+	key                              store.KeyRecord
+	digest                           []byte
+	meta, interval, owner, ownMeta   *string
+	external                         *string
+	expires, amount, day, created    *int64
+	updated, used, remaining, goneAt *int64
+	allow                            string
+}
+
+func (r *keyRow) columns() []any {
+	k := &r.key
+	return []any{
+		&k.ID, &k.Workspace, &k.API, &r.digest, &k.Start, &k.Name, &r.meta, &k.Enabled, &r.expires, &r.interval, &r.amount, &r.day,
+		&r.created, &r.updated, &r.used, &r.owner, &r.external, &r.ownMeta, &r.remaining, &r.goneAt, &r.allow, &k.WorkspaceEnabled,
 	}
-	copy(k.Digest[:], digest)
-	k.Meta, k.Credits.Remaining, k.APIDeleted = bytesOf(meta), remaining, apiDeleted != nil
-	k.Expires, k.CreatedAt, k.UpdatedAt, k.LastUsedAt = timeOf(expires), timeOf(created), timeOf(updated), timeOf(used)
-	if interval != nil && amount != nil {
-		k.Credits.Refill = &tollkey.Refill{Interval: tollkey.RefillInterval(*interval), Amount: *amount}
-		if day != nil {
-			k.Credits.Refill.Day = int(*day)
+}
+
+// record returns the key as far as keySelect tells.
+func (r *keyRow) record() *store.KeyRecord {
+	k := &r.key
+	copy(k.Digest[:], r.digest)
+	k.Meta, k.Credits.Remaining, k.APIDeleted = bytesOf(r.meta), r.remaining, r.goneAt != nil
+	k.Expires, k.CreatedAt, k.UpdatedAt, k.LastUsedAt = timeOf(r.expires), timeOf(r.created), timeOf(r.updated), timeOf(r.used)
+	if r.interval != nil && r.amount != nil {
+		k.Credits.Refill = &tollkey.Refill{Interval: tollkey.RefillInterval(*r.interval), Amount: *r.amount}
+		if r.day != nil {
+			k.Credits.Refill.Day = int(*r.day)
 		}
 	}
-	if owner != nil {
-		k.Identity = &tollkey.Identity{ID: tollkey.IdentityID(*owner), Workspace: k.Workspace, ExternalID: *external, Meta: bytesOf(ownMeta)}
+	if r.owner != nil {
+		k.Identity = &tollkey.Identity{ID: tollkey.IdentityID(*r.owner), Workspace: k.Workspace, ExternalID: *r.external, Meta: bytesOf(r.ownMeta)}
 	}
-	if allow != "" {
-		k.IPAllowList = strings.Split(allow, "\n")
+	if r.allow != "" {
+		k.IPAllowList = strings.Split(r.allow, "\n")
 	}
-	return &k, nil
+	return k
 }
 
 var (

@@ -117,7 +117,7 @@ func writeAll(ctx context.Context, q querier, _ []tollkey.BalanceID, remaining m
 // Committed implements ledger.Store.
 func (db *DB) Committed(ctx context.Context, id ledger.BatchID) (bool, error) {
 	var one int
-	err := db.main.pool.QueryRowContext(ctx, qCommitted, rowID(id), id.Boot, id.Seq).Scan(&one)
+	err := db.main.reads.QueryRowContext(ctx, qCommitted, rowID(id), id.Boot, id.Seq).Scan(&one)
 	if err == sql.ErrNoRows {
 		return false, nil
 	}
@@ -126,7 +126,7 @@ func (db *DB) Committed(ctx context.Context, id ledger.BatchID) (bool, error) {
 
 // Balance implements ledger.Store.
 func (db *DB) Balance(ctx context.Context, id tollkey.BalanceID) (remaining int64, ok bool, err error) {
-	err = db.main.pool.QueryRowContext(ctx, qBalance, string(id)).Scan(&remaining)
+	err = db.main.reads.QueryRowContext(ctx, qBalance, string(id)).Scan(&remaining)
 	if err == sql.ErrNoRows {
 		return 0, false, nil
 	}
@@ -135,7 +135,7 @@ func (db *DB) Balance(ctx context.Context, id tollkey.BalanceID) (remaining int6
 
 // Batches implements ledger.Store.
 func (db *DB) Batches(ctx context.Context, limit int) (out []ledger.Batch, err error) {
-	err = eachBatch(ctx, db.main.pool, func(b ledger.Batch) error { out = append(out, b); return nil }, qBatches, limit)
+	err = eachBatch(ctx, db.main.reads, func(b ledger.Batch) error { out = append(out, b); return nil }, qBatches, limit)
 	return out, db.main.dialect.classify(err)
 }
 
@@ -206,7 +206,7 @@ func (db *DB) Counters(ctx context.Context, now int64, counter func(ledger.Count
 
 // Counter implements ledger.Store.
 func (db *DB) Counter(ctx context.Context, bucket tollkey.BucketID) (out []ledger.Counter, err error) {
-	err = eachCounter(ctx, db.main.pool, func(c ledger.Counter) { out = append(out, c) }, qCounter, bucket[:])
+	err = eachCounter(ctx, db.main.reads, func(c ledger.Counter) { out = append(out, c) }, qCounter, bucket[:])
 	return out, db.main.dialect.classify(err)
 }
 
@@ -246,7 +246,7 @@ func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (n int, e
 func (db *DB) OldestBatch(ctx context.Context, boot int64) (int64, bool, error) {
 	var id *int64
 	first, last := rowID(ledger.BatchID{Boot: boot}), rowID(ledger.BatchID{Boot: boot, Seq: ledger.MaxSeq})
-	if err := db.main.pool.QueryRowContext(ctx, qOldestBatch, first, last).Scan(&id); err != nil || id == nil {
+	if err := db.main.reads.QueryRowContext(ctx, qOldestBatch, first, last).Scan(&id); err != nil || id == nil {
 		return 0, false, db.main.dialect.classify(err)
 	}
 	return batchID(*id).Seq, true, nil

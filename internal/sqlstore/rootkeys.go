@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"strings"
 	"time"
 
@@ -14,10 +13,9 @@ const rootKeySelect = `select r.id, r.workspace_id, r.digest, r.start, r.name, r
 	w.enabled, w.requests_per_minute from root_keys r left join workspaces w on w.id = r.workspace_id where `
 
 var (
-	qRootKey         = hotQuery(rootKeySelect + `r.id = $1 and r.workspace_id = $2`)
-	qRootKeyByDigest = hotQuery(rootKeySelect + `r.digest = $1`)
-	qListRootKeys    = hotQuery(rootKeySelect + `r.workspace_id = $1 and r.id >= $2 order by r.id limit $3`)
-	qInsertRootKey   = query(`insert into root_keys (id, workspace_id, digest, start, name, permissions, enabled, expires_at, created_at)
+	qRootKey       = hotQuery(rootKeySelect + `r.id = $1 and r.workspace_id = $2`)
+	qListRootKeys  = hotQuery(rootKeySelect + `r.workspace_id = $1 and r.id >= $2 order by r.id limit $3`)
+	qInsertRootKey = query(`insert into root_keys (id, workspace_id, digest, start, name, permissions, enabled, expires_at, created_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`)
 	qRootKeyName        = query(`update root_keys set name = $3 where id = $1 and workspace_id = $2`)
 	qRootKeyPermissions = query(`update root_keys set permissions = $3 where id = $1 and workspace_id = $2`)
@@ -123,79 +121,4 @@ func (t *tx) DeleteRootKey(ctx context.Context, ws tollkey.WorkspaceID, id tollk
 // LockRootKeys implements store.Tx.
 func (t *tx) LockRootKeys(ctx context.Context, ws tollkey.WorkspaceID) error {
 	return t.one(ctx, workspaceMissing, qLockWorkspace, string(ws))
-}
-
-// KeyByDigest implements store.Lookups.
-func (db *DB) KeyByDigest(ctx context.Context, d tollkey.Digest) (*store.KeyRecord, error) {
-	var found []store.KeyRecord
-	err := db.main.view(ctx, func(q querier) (err error) {
-		found, err = reader{q}.keys(ctx, qKeyByDigest, d[:])
-		return err
-	})
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return &found[0], nil
-}
-
-// RootKeyByDigest implements store.Lookups.
-func (db *DB) RootKeyByDigest(ctx context.Context, d tollkey.Digest) (*store.RootKeyRecord, error) {
-	r, err := scanRootKey(db.main.pool.QueryRowContext(ctx, qRootKeyByDigest, d[:]))
-	if err == sql.ErrNoRows {
-		return nil, nil
-	}
-	return r, db.main.dialect.classify(err)
-}
-
-var (
-	qDigests     = hotQuery(`select id, digest from keys where id > $1 and id <= $2 order by id limit 2000`)
-	qDigestsFrom = hotQuery(`select id, digest from keys where id = $1 and id <= $2`)
-	qRootDigests = query(`select id, digest from root_keys where id > $1 and id <= $2 order by id limit 2000`)
-)
-
-// lastID is above every id: ids are prefixes of lower-case letters, an underscore, and lower-case letters and digits.
-const lastID = "zzzz"
-
-// Digests implements store.Lookups. Each slice is a statement of its own.
-func (db *DB) Digests(ctx context.Context, first, last tollkey.KeyID, fn func([]tollkey.Digest) error) error {
-	texts, after, until := []string{qDigests, qRootDigests}, "", lastID
-	if first != "" { // the range is closed, and pages begin above an id
-		if err := db.digests(ctx, qDigestsFrom, string(first), string(last), true, fn); err != nil {
-			return db.main.dialect.classify(err)
-		}
-		texts, after, until = []string{qDigests}, string(first), string(last)
-	}
-	for _, text := range texts {
-		if err := db.digests(ctx, text, after, until, false, fn); err != nil {
-			return db.main.dialect.classify(err)
-		}
-	}
-	return nil
-}
-
-func (db *DB) digests(ctx context.Context, text, after, until string, once bool, fn func([]tollkey.Digest) error) error {
-	for {
-		var slice []tollkey.Digest
-		rows, err := db.main.pool.QueryContext(ctx, text, after, until)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			var digest []byte
-			if err = rows.Scan(&after, &digest); err != nil {
-				break
-			}
-			slice = append(slice, tollkey.Digest(digest))
-		}
-		if err == nil {
-			err = rows.Err()
-		}
-		_ = rows.Close()
-		if err != nil || len(slice) == 0 {
-			return err
-		}
-		if err := fn(slice); err != nil || once {
-			return err
-		}
-	}
 }

@@ -121,6 +121,7 @@ type querier interface {
 type file struct {
 	dialect *dialect
 	pool    *sql.DB
+	reads   querier // the pool, for single statements
 	writer  *writer // nil on PostgreSQL, where the pool writes too
 }
 
@@ -138,7 +139,11 @@ func (f *file) view(ctx context.Context, fn func(querier) error) error {
 		return f.dialect.classify(err)
 	}
 	defer func() { _ = tx.Rollback() }() // there is nothing to lose
-	return f.dialect.classify(fn(tx))
+	var q querier = tx
+	if p, ok := f.reads.(*prepared); ok {
+		q = p.within(tx)
+	}
+	return f.dialect.classify(fn(q))
 }
 
 // update runs fn in a transaction and commits.

@@ -24,7 +24,7 @@ var errMarkMoved = errors.New("sqlstore: another roller has added these batches"
 
 // Marks implements meter.Store.
 func (db *DB) Marks(ctx context.Context) (map[int64]int64, error) {
-	rows, err := db.usage.pool.QueryContext(ctx, qMarks)
+	rows, err := db.usage.reads.QueryContext(ctx, qMarks)
 	if err != nil {
 		return nil, db.usage.dialect.classify(err)
 	}
@@ -73,7 +73,7 @@ func (db *DB) Usage(ctx context.Context, q meter.Query) ([]meter.Row, error) {
 	if q.Outcome != nil {
 		outcome = int64(*q.Outcome)
 	}
-	rows, err := db.usage.pool.QueryContext(ctx, qUsage, string(q.Workspace), q.From, q.To, string(q.API), string(q.Key), outcome)
+	rows, err := db.usage.reads.QueryContext(ctx, qUsage, string(q.Workspace), q.From, q.To, string(q.API), string(q.Key), outcome)
 	if err != nil {
 		return nil, db.usage.dialect.classify(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // errWriterClosed is returned for work that comes after close.
@@ -14,6 +15,8 @@ var errWriterClosed = errors.New("sqlstore: the writer is closed")
 
 // writer is the one connection that writes to a SQLite file; whoever has its turn uses it. database/sql hands out waiting connections in random
 // order and would let bulk work stand before the ledger's; here urgent work always goes first, and nothing is handed from goroutine to goroutine.
+//
+// Changes that wait behind one another share a transaction, and with it one wait for the disk, which costs several times what they do.
 type writer struct {
 	pool    *sql.DB
 	conn    *sql.Conn
@@ -21,13 +24,30 @@ type writer struct {
 	relaxed bool // the connection's synchronous mode: NORMAL survives a kill, FULL also power loss
 	// diskSync has urgent work survive power loss too. It is set before the first use.
 	diskSync bool
+	shared   *shared // the transaction that is open while the turn is passed on; nil = none
 
 	mu     sync.Mutex
 	busy   bool
 	closed bool
-	urgent []chan struct{} // who waits, in order of arrival
-	normal []chan struct{}
+	urgent []turn // who waits, in order of arrival
+	normal []turn
 }
+
+// turn is somebody's place in a queue.
+type turn struct {
+	come   chan struct{}
+	shares bool // may join a shared transaction
+}
+
+// shared is a transaction of several changes.
+type shared struct {
+	began   time.Time
+	members []chan error // each is told how the transaction ended
+	broken  error        // the engine gave it up
+}
+
+// shareFor is how long a shared transaction takes others in, so that urgent work that comes in between waits a few milliseconds at most.
+const shareFor = 4 * time.Millisecond
 
 func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
 	conn, err := pool.Conn(ctx)
@@ -37,24 +57,19 @@ func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
 	return &writer{pool: pool, conn: conn, cached: map[string]*sql.Stmt{}}, nil
 }
 
-// do runs fn in a transaction. A caller whose ctx ends while it waits leaves; a transaction that has begun is finished.
-func (w *writer) do(ctx context.Context, fn func(querier) error) error {
-	return w.transact(ctx, &w.normal, false, fn)
-}
-
-// doRelaxed is do without a wait for the disk: what is lost with the power is done again.
+// doRelaxed runs fn in a transaction without a wait for the disk: what is lost with the power is done again.
 func (w *writer) doRelaxed(ctx context.Context, fn func(querier) error) error {
-	return w.transact(ctx, &w.normal, true, fn)
+	return w.alone(ctx, &w.normal, true, fn)
 }
 
-// doUrgent is do before all that waits, and without a wait for the disk unless diskSync.
+// doUrgent runs fn in a transaction before all that waits, and without a wait for the disk unless diskSync.
 func (w *writer) doUrgent(ctx context.Context, fn func(querier) error) error {
-	return w.transact(ctx, &w.urgent, !w.diskSync, fn)
+	return w.alone(ctx, &w.urgent, !w.diskSync, fn)
 }
 
 // run executes one statement, which is a transaction of its own, as urgent work.
 func (w *writer) run(ctx context.Context, text string, args ...any) error {
-	if err := w.enter(ctx, &w.urgent); err != nil {
+	if err := w.enter(ctx, &w.urgent, false); err != nil {
 		return err
 	}
 	defer w.leave()
@@ -66,24 +81,18 @@ func (w *writer) run(ctx context.Context, text string, args ...any) error {
 	return err
 }
 
-func (w *writer) transact(ctx context.Context, queue *[]chan struct{}, relaxed bool, fn func(querier) error) (err error) {
-	if err := w.enter(ctx, queue); err != nil {
+// alone runs fn in a transaction of its own. A caller whose ctx ends while it waits leaves; a transaction that has begun is finished.
+func (w *writer) alone(ctx context.Context, queue *[]turn, relaxed bool, fn func(querier) error) error {
+	if err := w.enter(ctx, queue, false); err != nil {
 		return err
 	}
 	defer w.leave()
 	ctx = context.WithoutCancel(ctx)
-	defer func() {
-		if p := recover(); p != nil {
-			err = errors.Join(fmt.Errorf("sqlstore: a transaction panicked: %v", p), w.exec(ctx, "rollback"))
-		}
-	}()
-	if err := w.mode(ctx, relaxed); err != nil {
+	if err := w.begin(ctx, relaxed); err != nil {
 		return err
 	}
-	if err := w.exec(ctx, "begin immediate"); err != nil {
-		return err
-	}
-	if err = fn(w); err == nil {
+	err := w.try(fn)
+	if err == nil {
 		err = w.exec(ctx, "commit")
 	}
 	if err != nil {
@@ -92,8 +101,72 @@ func (w *writer) transact(ctx context.Context, queue *[]chan struct{}, relaxed b
 	return err
 }
 
+// do runs fn in a transaction that it may share with others: what fn does is kept or undone by itself, and do returns when the disk has it. A
+// caller whose ctx ends while it waits for its turn leaves; what has begun is finished.
+func (w *writer) do(ctx context.Context, fn func(querier) error) error {
+	if err := w.enter(ctx, &w.normal, true); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	first := w.shared == nil
+	if first {
+		if err := w.begin(ctx, false); err != nil {
+			w.leave()
+			return err
+		}
+		w.shared = &shared{began: time.Now()}
+	}
+	if err := w.part(ctx, first, fn); err != nil {
+		w.leave()
+		return err
+	}
+	done := make(chan error, 1)
+	w.shared.members = append(w.shared.members, done)
+	w.leave()
+	return <-done
+}
+
+// part runs one member's fn in the shared transaction, and undoes what it did if it fails.
+func (w *writer) part(ctx context.Context, first bool, fn func(querier) error) error {
+	if first { // nobody else's work is in the transaction
+		err := w.try(fn)
+		if err != nil {
+			w.shared = nil
+			_ = w.exec(ctx, "rollback") // fails where SQLite has rolled back already
+		}
+		return err
+	}
+	if err := w.exec(ctx, "savepoint part"); err != nil {
+		return err
+	}
+	err := w.try(fn)
+	if err != nil {
+		if undone := w.exec(ctx, "rollback to part"); undone != nil {
+			w.shared.broken = undone // SQLite has rolled back everybody's work
+			return err
+		}
+	}
+	return errors.Join(err, w.exec(ctx, "release part"))
+}
+
+func (w *writer) try(fn func(querier) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("sqlstore: a transaction panicked: %v", p)
+		}
+	}()
+	return fn(w)
+}
+
+func (w *writer) begin(ctx context.Context, relaxed bool) error {
+	if err := w.mode(ctx, relaxed); err != nil {
+		return err
+	}
+	return w.exec(ctx, "begin immediate")
+}
+
 // enter waits for the caller's turn.
-func (w *writer) enter(ctx context.Context, queue *[]chan struct{}) error {
+func (w *writer) enter(ctx context.Context, queue *[]turn, shares bool) error {
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()
@@ -104,16 +177,16 @@ func (w *writer) enter(ctx context.Context, queue *[]chan struct{}) error {
 		w.mu.Unlock()
 		return nil
 	}
-	turn := make(chan struct{})
-	*queue = append(*queue, turn)
+	mine := turn{make(chan struct{}), shares}
+	*queue = append(*queue, mine)
 	w.mu.Unlock()
 	select {
-	case <-turn:
+	case <-mine.come:
 		return nil
 	case <-ctx.Done():
 	}
 	w.mu.Lock()
-	if i := slices.Index(*queue, turn); i >= 0 {
+	if i := slices.Index(*queue, mine); i >= 0 {
 		*queue = slices.Delete(*queue, i, i+1)
 		w.mu.Unlock()
 		return ctx.Err()
@@ -123,18 +196,48 @@ func (w *writer) enter(ctx context.Context, queue *[]chan struct{}) error {
 	return ctx.Err()
 }
 
-// leave gives the turn to the next, urgent work first.
+// leave gives the turn to the next, urgent work first. A shared transaction ends here, unless the next may join it.
 func (w *writer) leave() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, queue := range []*[]chan struct{}{&w.urgent, &w.normal} {
-		if len(*queue) > 0 {
-			close((*queue)[0])
-			*queue = slices.Delete(*queue, 0, 1)
+	if w.shared != nil {
+		if w.shared.broken == nil && time.Since(w.shared.began) < shareFor && len(w.urgent) == 0 && len(w.normal) > 0 && w.normal[0].shares {
+			w.pass(&w.normal)
 			return
 		}
+		w.mu.Unlock() // the turn is still this caller's
+		w.finish()
+		w.mu.Lock()
 	}
-	w.busy = false
+	switch {
+	case len(w.urgent) > 0:
+		w.pass(&w.urgent)
+	case len(w.normal) > 0:
+		w.pass(&w.normal)
+	default:
+		w.busy = false
+	}
+}
+
+func (w *writer) pass(queue *[]turn) {
+	close((*queue)[0].come)
+	*queue = slices.Delete(*queue, 0, 1)
+}
+
+// finish commits the shared transaction and tells its members.
+func (w *writer) finish() {
+	s := w.shared
+	w.shared = nil
+	err := s.broken
+	if err == nil {
+		err = w.exec(context.Background(), "commit")
+	}
+	if err != nil {
+		_ = w.exec(context.Background(), "rollback") // fails where SQLite has rolled back already
+	}
+	for _, done := range s.members {
+		done <- err
+	}
 }
 
 func (w *writer) mode(ctx context.Context, relaxed bool) error {
@@ -158,7 +261,7 @@ func (w *writer) exec(ctx context.Context, text string) error {
 }
 
 func (w *writer) close() {
-	_ = w.enter(context.Background(), &w.normal) // after all that waits
+	_ = w.enter(context.Background(), &w.normal, false) // after all that waits
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
