@@ -6,6 +6,7 @@ package access
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Query is a parsed permission query, such as `documents.read AND (teams.a OR teams.b)`. AND binds tighter than OR;
@@ -79,7 +80,8 @@ func (p *parser) next() error {
 	case c == ')':
 		return p.close(start)
 	case !isWord(c):
-		return p.fail(start, fmt.Sprintf("unexpected character %q", rune(c)))
+		r, _ := utf8.DecodeRuneInString(p.text[start:])
+		return p.fail(start, fmt.Sprintf("unexpected character %q", r))
 	}
 	for p.at < len(p.text) && isWord(p.text[p.at]) {
 		p.at++

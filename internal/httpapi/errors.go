@@ -71,26 +71,25 @@ func family(e *tollkey.Error) string {
 }
 
 // fail answers a request that could not be served. It is the only place where an error becomes HTTP.
-func (s *server) fail(_ context.Context, w http.ResponseWriter, r *http.Request, err error) {
+func (s *server) fail(ctx context.Context, w http.ResponseWriter, r *http.Request, err error) {
 	var (
 		known    *tollkey.Error
 		tooLarge *http.MaxBytesError
 		body     *ogenerrors.DecodeBodyError
 		request  *ogenerrors.DecodeRequestError
-		security *ogenerrors.SecurityError
 	)
 	switch {
 	case errors.As(err, &known):
 	case errors.As(err, &tooLarge):
 		known = tollkey.NewError(tollkey.CodeTooLarge, tollkey.ReasonTooLarge, "The body is larger than 10 MiB.")
-	case errors.As(err, &security):
-		known = errMalformed
 	case errors.As(err, &request), errors.As(err, &body):
+		cause := err
 		if request != nil {
+			cause = request.Err
 			eventOf(r.Context()).operation = request.OperationID()
 		}
 		if known = unreadable(err); known == nil {
-			s.invalid(w, r, err)
+			s.undecodable(ctx, w, r, cause)
 			return
 		}
 	case errors.Is(err, context.DeadlineExceeded):
@@ -103,7 +102,7 @@ func (s *server) fail(_ context.Context, w http.ResponseWriter, r *http.Request,
 	if known.Code == tollkey.CodeInternal {
 		s.Log.Error("a request failed", "request", eventOf(r.Context()).id, "path", r.URL.Path, "error", err)
 	}
-	s.write(w, r, known, nil) // what the schema cannot say is told in the detail
+	s.write(w, r, known, []fault{}, errorType(r, known)) // what the schema cannot say is told in the detail
 }
 
 // unreadable returns the error for a body that did not arrive, and nil when the body itself is at fault.
@@ -121,7 +120,7 @@ func unreadable(err error) *tollkey.Error {
 	return nil
 }
 
-func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error, faults []fault) {
+func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error, faults []fault, contentType string) {
 	st := status[e.Code]
 	title := st.title
 	if t, ok := titles[e.Reason]; ok {
@@ -136,9 +135,9 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 	}
 	switch e.Code {
 	case tollkey.CodeInvalid, tollkey.CodeTimeout, tollkey.CodeTooLarge, tollkey.CodeCanceled:
-		content["errors"] = append([]fault{}, faults...)
+		content["errors"] = faults
 	}
-	w.Header().Set("Content-Type", errorType(r, e))
+	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(st.status)
 	ev := eventOf(r.Context())
 	ev.status, ev.kind = st.status, family(e)+"/"+string(e.Reason)
@@ -149,20 +148,22 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 }
 
 // errorType chooses the media type. The official clients recognize a 429 only as problem+json, and the others only as json, for
-// which alone they ask. A request that breaks the schema is always answered in json.
+// which alone they ask.
 func errorType(r *http.Request, e *tollkey.Error) string {
-	const problem = "application/problem+json"
 	if e.Code == tollkey.CodeTooManyRequests {
 		return problem
 	}
-	accept := strings.Join(r.Header.Values("Accept"), ",")
-	if e.Reason != tollkey.ReasonInvalidInput {
-		for _, part := range strings.Split(accept, ",") {
-			switch media, _, _ := strings.Cut(strings.TrimSpace(part), ";"); media {
-			case problem, "application/*", "*/*":
-				return problem
-			}
+	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		media, _, _ := strings.Cut(part, ";")
+		switch strings.TrimSpace(media) {
+		case problem, "application/*", "*/*":
+			return problem
 		}
 	}
-	return "application/json"
+	return plain
 }
+
+const (
+	plain   = "application/json"
+	problem = "application/problem+json"
+)

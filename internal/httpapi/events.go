@@ -17,6 +17,7 @@ type event struct {
 	id        string
 	start     time.Time
 	operation string // "" until a route was found
+	token     string // the secret of the root key; "" = the header is malformed
 	caller    control.Caller
 	header    http.Header // of the answer
 	status    int         // 0 = 200

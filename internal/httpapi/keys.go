@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-faster/jx"
+
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/control"
 	"github.com/tollkey/tollkey/internal/wire"
@@ -18,13 +20,11 @@ func (s *server) CreateKey(ctx context.Context, in *wire.CreateKeyRequest) (*wir
 		ExternalID: in.ExternalId.Or(""), Roles: in.Roles, Permissions: in.Permissions, Expires: timeOf(in.Expires.Or(0)),
 		Enabled: in.Enabled.Or(true), Recoverable: in.Recoverable.Or(false),
 	}
-	if meta, ok := in.Meta.Get(); ok && len(meta) > 0 {
-		text, err := json.Marshal(meta)
-		if err != nil {
-			return nil, err
-		}
-		key.Meta = text
+	meta, err := metaOf(in.Meta.Value)
+	if err != nil {
+		return nil, err
 	}
+	key.Meta = meta
 	if credits, ok := in.Credits.Get(); ok {
 		key.Credits = creditsOf(credits)
 	}
@@ -119,6 +119,18 @@ func limitsOf(in []tollkey.RateLimit) (out []wire.RatelimitResponse) {
 		out = append(out, wire.RatelimitResponse{ID: string(l.ID), Name: l.Name, Limit: l.Limit, Duration: l.Duration.Milliseconds(), AutoApply: l.AutoApply})
 	}
 	return out
+}
+
+// metaOf writes an object with its fields in order, so that equal ones are the same text; an empty one is none.
+func metaOf(fields map[string]jx.Raw) ([]byte, error) {
+	if len(fields) == 0 {
+		return nil, nil
+	}
+	ordered := make(map[string]json.RawMessage, len(fields)) // the generated type marshals in the order of the map
+	for name, value := range fields {
+		ordered[name] = json.RawMessage(value)
+	}
+	return json.Marshal(ordered)
 }
 
 // timeOf reads a time; 0 is none.

@@ -93,12 +93,13 @@ func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 }
 
 func methodNotAllowed(w http.ResponseWriter, _ *http.Request, allowed string) {
+	clear(w.Header()) // the router has answered a preflight; there is no CORS
 	w.Header().Set("Allow", allowed)
 	http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 }
 
-// guard bounds the body, keeps a panic from ending the process, and refuses what has no credential before its body is read.
-func (s *server) guard(next http.Handler) http.Handler {
+// guard bounds the body, keeps a panic from ending the process, and refuses what has a route and no credential before its body is read.
+func (s *server) guard(routes *wire.Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ev := &event{start: s.Now(), header: w.Header()}
 		ev.id = tollkey.NewID("req", ev.start)
@@ -109,21 +110,27 @@ func (s *server) guard(next http.Handler) http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				s.Log.Error("a handler panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-				s.fail(ctx, w, r, tollkey.NewError(tollkey.CodeInternal, tollkey.ReasonUnexpected, ""))
+				s.write(w, r, tollkey.NewError(tollkey.CodeInternal, tollkey.ReasonUnexpected, ""), nil, plain)
 			}
 		}()
-		if r.Method == http.MethodPost && strings.TrimSpace(r.Header.Get("Authorization")) == "" {
-			s.write(w, r, errNoCredential, []fault{{
-				Location: "security", Message: "The header Authorization is missing.", Fix: "Send `Authorization: Bearer <root key>`.",
-			}})
-			return
+		credential := strings.TrimSpace(r.Header.Get("Authorization"))
+		if credential == "" {
+			if route, ok := routes.FindPath(r.Method, r.URL); ok && route.Name() != wire.LivenessOperation {
+				s.invalid(w, r, "The request failed to validate schema: it carries no credential.", fault{
+					Location: "security", Message: "The header Authorization is missing.", Fix: "Send `Authorization: Bearer <root key>`.",
+				})
+				return
+			}
+		}
+		if token, ok := strings.CutPrefix(credential, "Bearer "); ok {
+			ev.token = strings.TrimSpace(token)
+		} else {
+			r.Header.Set("Authorization", "Bearer malformed") // the router would refuse it before it looks at the body; authenticate does after
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
+		routes.ServeHTTP(w, r)
 	})
 }
-
-var errNoCredential = tollkey.NewError(tollkey.CodeInvalid, tollkey.ReasonInvalidInput, "The request failed to validate schema: it carries no credential.")
 
 // HandleRootKey implements wire.SecurityHandler. The credential is checked by authenticate, after the body.
 func (s *server) HandleRootKey(ctx context.Context, _ wire.OperationName, _ wire.RootKey) (context.Context, error) {
@@ -142,25 +149,29 @@ func (s *server) authenticate(r middleware.Request, next middleware.Next) (middl
 		defer cancel()
 		r.SetContext(ctx)
 	}
-	token, ok := strings.CutPrefix(strings.TrimSpace(r.Raw.Header.Get("Authorization")), "Bearer ")
-	token = strings.TrimSpace(token)
-	if !ok || token == "" {
-		return middleware.Response{}, errMalformed
-	}
-	p, err := s.Verify.Authenticate(r.Context, token)
-	if err != nil {
+	if err := s.admit(r.Context, ev); err != nil {
 		return middleware.Response{}, err
-	}
-	ev.caller.Principal = p
-	if p.RequestsPerMinute >= 0 {
-		if err := s.capRequests(ev); err != nil {
-			return middleware.Response{}, err
-		}
 	}
 	return next(r)
 }
 
 var errMalformed = tollkey.NewError(tollkey.CodeInvalid, tollkey.ReasonMalformedAuth, "The header Authorization must be `Bearer <root key>`.")
+
+// admit finds out who asks, and holds the workspace to its cap.
+func (s *server) admit(ctx context.Context, ev *event) error {
+	if ev.token == "" {
+		return errMalformed
+	}
+	p, err := s.Verify.Authenticate(ctx, ev.token)
+	if err != nil {
+		return err
+	}
+	ev.caller.Principal = p
+	if p.RequestsPerMinute >= 0 {
+		return s.capRequests(ev)
+	}
+	return nil
+}
 
 // capRequests holds the workspace to its requests per minute. A cap of 0 blocks, and says nothing about when it ends.
 func (s *server) capRequests(ev *event) error {

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -19,12 +18,9 @@ func (s *server) UpdateKey(ctx context.Context, in *wire.UpdateKeyRequest) (*wir
 		Unlimited:  in.Credits.Set && in.Credits.Null,
 		Meta:       control.Field[[]byte]{Set: in.Meta.Set, Null: in.Meta.Null},
 	}
-	if in.Meta.Set && !in.Meta.Null && len(in.Meta.Value) > 0 {
-		text, err := json.Marshal(in.Meta.Value)
-		if err != nil {
-			return nil, err
-		}
-		change.Meta.Value = text
+	var err error
+	if change.Meta.Value, err = metaOf(in.Meta.Value); err != nil {
+		return nil, err
 	}
 	if c, ok := in.Credits.Get(); ok {
 		change.Remaining = control.Field[int64]{Set: c.Remaining.Set, Null: c.Remaining.Null, Value: c.Remaining.Value}

@@ -53,7 +53,7 @@ func usageQuery(in *wire.UsageRequest) (q meter.Query, err error) {
 		q.Outcome = &o
 	}
 	if in.To <= in.From {
-		return q, tollkey.Invalid("/to", "to must be after from.")
+		return q, tollkey.Invalid("/to", "This must be after from.")
 	}
 	if text, ok := in.Cursor.Get(); ok {
 		q.After = &meter.Row{}

@@ -19,7 +19,7 @@ func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wir
 	}
 	var err error
 	if q.ClientIP, err = netip.ParseAddr(in.ClientIp.Or(caller.RemoteIP)); err != nil && in.ClientIp.Set {
-		return nil, tollkey.Invalid("/clientIp", "clientIp is not an IP address.")
+		return nil, tollkey.Invalid("/clientIp", "This is no IP address.")
 	}
 	for i := range in.Ratelimits {
 		l := &in.Ratelimits[i]
