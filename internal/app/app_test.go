@@ -22,8 +22,11 @@ var engines = map[string]func(t *testing.T) Config{
 
 const rootKey = "root_0123456789abcdefghij"
 
-// start runs a server until the test ends.
-func start(t *testing.T, c Config) (stop func()) {
+// server is the address of one.
+type server string
+
+// start runs a server until stop is called.
+func start(t *testing.T, c Config) (s server, stop func()) {
 	t.Helper()
 	a, err := New(t.Context(), c, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
@@ -36,20 +39,17 @@ func start(t *testing.T, c Config) (stop func()) {
 			t.Error(err)
 		}
 	})
-	address = a.Address
-	return sync.OnceFunc(func() { cancel(); running.Wait() })
+	return server(a.Address), sync.OnceFunc(func() { cancel(); running.Wait() })
 }
 
-var address string
-
-func call(t *testing.T, procedure, body string) (int, map[string]any) {
+func (s server) call(t *testing.T, procedure, body string) (int, map[string]any) {
 	t.Helper()
-	return callAs(t, "Bearer "+rootKey, procedure, body)
+	return s.callAs(t, "Bearer "+rootKey, procedure, body)
 }
 
-func callAs(t *testing.T, credential, procedure, body string) (int, map[string]any) {
+func (s server) callAs(t *testing.T, credential, procedure, body string) (int, map[string]any) {
 	t.Helper()
-	status, out := post(t, credential, procedure, body)
+	status, out := s.post(t, credential, procedure, body)
 	if part, ok := out["error"].(map[string]any); ok {
 		return status, part
 	}
@@ -57,9 +57,9 @@ func callAs(t *testing.T, credential, procedure, body string) (int, map[string]a
 	return status, data
 }
 
-func callList(t *testing.T, procedure, body string) (int, []map[string]any) {
+func (s server) callList(t *testing.T, procedure, body string) (int, []map[string]any) {
 	t.Helper()
-	status, out := post(t, "Bearer "+rootKey, procedure, body)
+	status, out := s.post(t, "Bearer "+rootKey, procedure, body)
 	list, _ := out["data"].([]any)
 	rows := make([]map[string]any, len(list))
 	for i := range list {
@@ -68,9 +68,9 @@ func callList(t *testing.T, procedure, body string) (int, []map[string]any) {
 	return status, rows
 }
 
-func post(t *testing.T, credential, procedure, body string) (int, map[string]any) {
+func (s server) post(t *testing.T, credential, procedure, body string) (int, map[string]any) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/v2/"+procedure, bytes.NewBufferString(body))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+string(s)+"/v2/"+procedure, bytes.NewBufferString(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,43 +96,43 @@ func TestServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
-			stop := start(t, c)
+			s, stop := start(t, c)
 			defer func() { stop() }()
-			_, data := call(t, "apis.createApi", `{"name":"payments"}`)
+			_, data := s.call(t, "apis.createApi", `{"name":"payments"}`)
 			api := data["apiId"].(string)
-			_, data = call(t, "keys.createKey", `{"apiId":"`+api+`","prefix":"sk","credits":{"remaining":2},"meta":{"plan":"pro"},"externalId":"user_1",
+			_, data = s.call(t, "keys.createKey", `{"apiId":"`+api+`","prefix":"sk","credits":{"remaining":2},"meta":{"plan":"pro"},"externalId":"user_1",
 				"ratelimits":[{"name":"requests","limit":3,"duration":3600000,"autoApply":true}]}`)
 			key, id := data["key"].(string), data["keyId"].(string)
 			expect := func(want string) {
 				t.Helper()
-				if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`"}`); v["code"] != want || v["valid"] != (want == "VALID") {
+				if _, v := s.call(t, "keys.verifyKey", `{"key":"`+key+`"}`); v["code"] != want || v["valid"] != (want == "VALID") {
 					t.Errorf("%v, want %s", v, want)
 				}
 			}
 			expect("VALID")
 			stop() // what was spent and taken is remembered
-			stop = start(t, c)
+			s, stop = start(t, c)
 			expect("VALID")
 			expect("USAGE_EXCEEDED")
-			if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`","credits":{"cost":0}}`); v["code"] != "VALID" || v["credits"] != 0.0 {
+			if _, v := s.call(t, "keys.verifyKey", `{"key":"`+key+`","credits":{"cost":0}}`); v["code"] != "VALID" || v["credits"] != 0.0 {
 				t.Errorf("cost 0: %v", v)
 			}
 			expect("RATE_LIMITED")
-			if _, v := call(t, "keys.verifyKey", `{"key":"`+rootKey+`"}`); len(v) != 2 || v["code"] != "NOT_FOUND" {
+			if _, v := s.call(t, "keys.verifyKey", `{"key":"`+rootKey+`"}`); len(v) != 2 || v["code"] != "NOT_FOUND" {
 				t.Errorf("a root key is no key: %v", v)
 			}
-			updates(t, api, key, id)
-			if status, _ := call(t, "keys.deleteKey", `{"keyId":"`+id+`"}`); status != 200 {
+			updates(t, s, api, key, id)
+			if status, _ := s.call(t, "keys.deleteKey", `{"keyId":"`+id+`"}`); status != 200 {
 				t.Errorf("deleteKey: %d", status)
 			}
 			expect("NOT_FOUND")
-			refusals(t, api, key, id)
+			refusals(t, s, api, key, id)
 		})
 	}
 }
 
 // refusals checks the error that each kind of bad request gets.
-func refusals(t *testing.T, api, key, id string) {
+func refusals(t *testing.T, s server, api, key, id string) {
 	for _, c := range []struct {
 		name, credential, procedure, body string
 		status                            int
@@ -155,7 +155,7 @@ func refusals(t *testing.T, api, key, id string) {
 		{"missing role", "Bearer " + rootKey, "keys.createKey", `{"apiId":"` + api + `","roles":["nope"]}`, 404, "unkey/data/role_not_found", nil},
 		{"recoverable", "Bearer " + rootKey, "keys.createKey", `{"apiId":"` + api + `","recoverable":true}`, 412, "unkey/application/precondition_failed", nil},
 	} {
-		status, e := callAs(t, c.credential, c.procedure, c.body)
+		status, e := s.callAs(t, c.credential, c.procedure, c.body)
 		kind, _ := e["type"].(string)
 		if status != c.status || !strings.HasSuffix(kind, "/errors/"+c.kind) {
 			t.Errorf("%s: %d %v", c.name, status, e)
@@ -179,26 +179,26 @@ func refusals(t *testing.T, api, key, id string) {
 }
 
 // updates checks that a field is kept, cleared or set as the request says, and that verification knows at once.
-func updates(t *testing.T, api, key, id string) {
+func updates(t *testing.T, s server, api, key, id string) {
 	update := func(fields string) {
 		t.Helper()
-		if status, e := call(t, "keys.updateKey", `{"keyId":"`+id+`",`+fields+`}`); status != 200 {
+		if status, e := s.call(t, "keys.updateKey", `{"keyId":"`+id+`",`+fields+`}`); status != 200 {
 			t.Errorf("%s: %d %v", fields, status, e)
 		}
 	}
 	ask := func(rest, want string) {
 		t.Helper()
-		if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`"`+rest+`}`); v["code"] != want {
+		if _, v := s.call(t, "keys.verifyKey", `{"key":"`+key+`"`+rest+`}`); v["code"] != want {
 			t.Errorf("%v, want %s", v, want)
 		}
 	}
-	if status, e := call(t, "permissions.createRole", `{"name":"Editor","permissions":["docs.read"]}`); status != 200 {
+	if status, e := s.call(t, "permissions.createRole", `{"name":"Editor","permissions":["docs.read"]}`); status != 200 {
 		t.Fatalf("createRole: %d %v", status, e)
 	}
-	if status, e := call(t, "permissions.createRole", `{"name":"editor"}`); status != 409 {
+	if status, e := s.call(t, "permissions.createRole", `{"name":"editor"}`); status != 409 {
 		t.Errorf("a role's name in another case: %d %v", status, e)
 	}
-	if status, e := call(t, "permissions.createPermission", `{"name":"x","slug":"DOCS.read"}`); status != 409 {
+	if status, e := s.call(t, "permissions.createPermission", `{"name":"x","slug":"DOCS.read"}`); status != 409 {
 		t.Errorf("a slug in another case: %d %v", status, e)
 	}
 	update(`"ratelimits":[],"credits":null,"name":"n","roles":["EDITOR"],"permissions":["docs.write"]`)
@@ -214,17 +214,17 @@ func updates(t *testing.T, api, key, id string) {
 	ask("", "VALID")
 	ask("", "USAGE_EXCEEDED")
 	update(`"credits":{"refill":{"interval":"monthly","amount":5,"refillDay":31}},"externalId":null,"meta":null,"name":null`)
-	if _, k := call(t, "keys.getKey", `{"keyId":"`+id+`"}`); k["identity"] != nil || k["meta"] != nil || k["name"] != nil ||
+	if _, k := s.call(t, "keys.getKey", `{"keyId":"`+id+`"}`); k["identity"] != nil || k["meta"] != nil || k["name"] != nil ||
 		k["credits"].(map[string]any)["refill"].(map[string]any)["refillDay"] != 31.0 {
 		t.Errorf("%v", k)
 	}
-	if status, e := call(t, "keys.updateKey", `{"keyId":"`+id+`","name":"z","credits":{"refill":{"interval":"daily","amount":5,"refillDay":3}}}`); status != 400 {
+	if status, e := s.call(t, "keys.updateKey", `{"keyId":"`+id+`","name":"z","credits":{"refill":{"interval":"daily","amount":5,"refillDay":3}}}`); status != 400 {
 		t.Errorf("a daily refill with a day: %d %v", status, e)
 	}
-	if status, e := call(t, "keys.updateKey", `{"keyId":"`+id+`","ratelimits":null}`); status != 400 {
+	if status, e := s.call(t, "keys.updateKey", `{"keyId":"`+id+`","ratelimits":null}`); status != 400 {
 		t.Errorf("ratelimits null: %d %v", status, e)
 	}
-	if status, _ := call(t, "apis.listKeys", `{"apiId":"`+api+`","externalId":"nobody"}`); status != 200 {
+	if status, _ := s.call(t, "apis.listKeys", `{"apiId":"`+api+`","externalId":"nobody"}`); status != 200 {
 		t.Errorf("listKeys: %d", status)
 	}
 }

@@ -26,14 +26,13 @@ func TestOfficialClients(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
-			stop := start(t, c)
-			server := address
+			s, stop := start(t, c)
 			defer stop()
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			node := exec.CommandContext(ctx, "node", arguments...)
 			node.Dir = clientTests
-			node.Env = append(os.Environ(), "TOLLKEY_URL=http://"+server, "TOLLKEY_ROOT_KEY="+rootKey, "NO_COLOR=1")
+			node.Env = append(os.Environ(), "TOLLKEY_URL=http://"+string(s), "TOLLKEY_ROOT_KEY="+rootKey, "NO_COLOR=1")
 			if out, err := node.CombinedOutput(); err != nil {
 				t.Errorf("node: %v\n%s", err, out)
 			}

@@ -24,12 +24,12 @@ func TestLongKill(t *testing.T) {
 	const kills, clients, credits, hourly = 20, 8, 1_000_000, 3000
 	binary := build(t)
 	data := t.TempDir()
-	server := launch(t, binary, "TOLLKEY_DATA="+data)
-	address = server.address
-	_, made := call(t, "apis.createApi", `{"name":"payments"}`)
+	node := launch(t, binary, "TOLLKEY_DATA="+data)
+	s := server(node.address)
+	_, made := s.call(t, "apis.createApi", `{"name":"payments"}`)
 	api := made["apiId"].(string)
 	create := func(rest string) (string, string) {
-		_, k := call(t, "keys.createKey", `{"apiId":"`+api+`",`+rest+`}`)
+		_, k := s.call(t, "keys.createKey", `{"apiId":"`+api+`",`+rest+`}`)
 		return k["key"].(string), k["keyId"].(string)
 	}
 	paid, paidID := create(`"credits":{"remaining":1000000}`)
@@ -52,7 +52,7 @@ func TestLongKill(t *testing.T) {
 						return
 					default:
 					}
-					switch code := ask(key); code {
+					switch code := s.ask(key); code {
 					case "VALID":
 						count.Add(1)
 						select {
@@ -69,14 +69,14 @@ func TestLongKill(t *testing.T) {
 		for range 150 {
 			<-answers
 		}
-		_ = server.Process.Kill()
+		_ = node.Process.Kill()
 		close(stop)
 		wg.Wait()
-		_ = server.Wait()
-		server = launch(t, binary, "TOLLKEY_DATA="+data)
-		address = server.address
+		_ = node.Wait()
+		node = launch(t, binary, "TOLLKEY_DATA="+data)
+		s = server(node.address)
 	}
-	stop(t, server)
+	stop(t, node)
 	left, events := books(t, data, tollkey.KeyID(paidID))
 	inFlight := int64(kills * clients)
 	if used := credits - left; used < spent.Load() || used > spent.Load()+inFlight || events != used {
@@ -90,10 +90,10 @@ func TestLongKill(t *testing.T) {
 }
 
 // ask returns the outcome, or "" when there was no answer.
-func ask(key string) string {
+func (s server) ask(key string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/v2/keys.verifyKey", strings.NewReader(`{"key":"`+key+`"}`))
+	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+string(s)+"/v2/keys.verifyKey", strings.NewReader(`{"key":"`+key+`"}`))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Authorization", "Bearer "+rootKey)
 	resp, err := http.DefaultClient.Do(r)

@@ -41,11 +41,11 @@ func TestLongNeverStalled(t *testing.T) {
 				}
 			})
 			defer func() { cancel(); running.Wait() }()
-			address = a.Address
-			_, data := call(t, "apis.createApi", `{"name":"load"}`)
+			s := server(a.Address)
+			_, data := s.call(t, "apis.createApi", `{"name":"load"}`)
 			api := tollkey.APIID(data["apiId"].(string))
-			_, plain := call(t, "keys.createKey", fmt.Sprintf(`{"apiId":%q}`, api))
-			_, limited := call(t, "keys.createKey", fmt.Sprintf(`{"apiId":%q,"credits":{"remaining":1000000}}`, api))
+			_, plain := s.call(t, "keys.createKey", fmt.Sprintf(`{"apiId":%q}`, api))
+			_, limited := s.call(t, "keys.createKey", fmt.Sprintf(`{"apiId":%q,"credits":{"remaining":1000000}}`, api))
 			p, err := a.engine.Authenticate(t.Context(), rootKey)
 			if err != nil {
 				t.Fatal(err)

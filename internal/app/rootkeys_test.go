@@ -12,15 +12,16 @@ func TestRootKeysAndUsage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
-			defer start(t, c)()
-			rootKeys(t)
-			usage(t)
+			s, stop := start(t, c)
+			defer stop()
+			rootKeys(t, s)
+			usage(t, s)
 		})
 	}
 }
 
-func rootKeys(t *testing.T) {
-	_, made := call(t, "rootKeys.createRootKey", `{"name":"weak","permissions":["root_key.*.create_root_key","root_key.*.update_root_key","api.*.create_api"]}`)
+func rootKeys(t *testing.T, s server) {
+	_, made := s.call(t, "rootKeys.createRootKey", `{"name":"weak","permissions":["root_key.*.create_root_key","root_key.*.update_root_key","api.*.create_api"]}`)
 	weak := "Bearer " + made["key"].(string)
 	id := made["keyId"].(string)
 	for _, c := range []struct {
@@ -32,41 +33,41 @@ func rootKeys(t *testing.T) {
 		{"it hands on what it holds", weak, "rootKeys.createRootKey", `{"permissions":["api.api_12345678.create_api"]}`, 200},
 		{"and nothing else", weak, "rootKeys.createRootKey", `{"permissions":["api.*.create_api","api.*.delete_api"]}`, 403},
 		{"there is no such permission", "Bearer " + rootKey, "rootKeys.createRootKey", `{"permissions":["*"]}`, 400},
-		{"it cannot touch a stronger one", weak, "rootKeys.updateRootKey", `{"keyId":"` + firstRootKey(t) + `","enabled":false}`, 403},
+		{"it cannot touch a stronger one", weak, "rootKeys.updateRootKey", `{"keyId":"` + firstRootKey(t, s) + `","enabled":false}`, 403},
 		{"keys.* does not see it", "Bearer " + rootKey, "keys.getKey", `{"keyId":"` + id + `"}`, 404},
 		{"nor deletes it", "Bearer " + rootKey, "keys.deleteKey", `{"keyId":"` + id + `"}`, 404},
 		{"it is switched off", "Bearer " + rootKey, "rootKeys.updateRootKey", `{"keyId":"` + id + `","enabled":false,"name":null}`, 200},
 		{"at once", weak, "apis.createApi", `{"name":"abc"}`, 403},
-		{"the last manager stays on", "Bearer " + rootKey, "rootKeys.updateRootKey", `{"keyId":"` + firstRootKey(t) + `","enabled":false}`, 412},
-		{"and stays", "Bearer " + rootKey, "rootKeys.deleteRootKey", `{"keyId":"` + firstRootKey(t) + `"}`, 412},
+		{"the last manager stays on", "Bearer " + rootKey, "rootKeys.updateRootKey", `{"keyId":"` + firstRootKey(t, s) + `","enabled":false}`, 412},
+		{"and stays", "Bearer " + rootKey, "rootKeys.deleteRootKey", `{"keyId":"` + firstRootKey(t, s) + `"}`, 412},
 		{"the weak one goes", "Bearer " + rootKey, "rootKeys.deleteRootKey", `{"keyId":"` + id + `"}`, 200},
 		{"for good", weak, "apis.createApi", `{"name":"abc"}`, 401},
 		{"and is missing", "Bearer " + rootKey, "rootKeys.getRootKey", `{"keyId":"` + id + `"}`, 404},
 	} {
-		if status, answer := callAs(t, c.credential, c.procedure, c.body); status != c.status {
+		if status, answer := s.callAs(t, c.credential, c.procedure, c.body); status != c.status {
 			t.Errorf("%s: %d %v, want %d", c.name, status, answer, c.status)
 		}
 	}
 }
 
-func firstRootKey(t *testing.T) string {
+func firstRootKey(t *testing.T, s server) string {
 	t.Helper()
-	_, list := callList(t, "rootKeys.listRootKeys", `{"limit":1}`)
+	_, list := s.callList(t, "rootKeys.listRootKeys", `{"limit":1}`)
 	return list[0]["keyId"].(string)
 }
 
 // usage polls until the roller has passed, which it does each second.
-func usage(t *testing.T) {
-	_, data := call(t, "apis.createApi", `{"name":"counted"}`)
+func usage(t *testing.T, s server) {
+	_, data := s.call(t, "apis.createApi", `{"name":"counted"}`)
 	api := data["apiId"].(string)
-	_, made := call(t, "keys.createKey", `{"apiId":"`+api+`","credits":{"remaining":5}}`)
+	_, made := s.call(t, "keys.createKey", `{"apiId":"`+api+`","credits":{"remaining":5}}`)
 	for range 3 {
-		call(t, "keys.verifyKey", `{"key":"`+made["key"].(string)+`","credits":{"cost":2}}`)
+		s.call(t, "keys.verifyKey", `{"key":"`+made["key"].(string)+`","credits":{"cost":2}}`)
 	}
 	now := time.Now().UnixMilli()
 	ask := func(more string) []map[string]any {
 		t.Helper()
-		_, rows := callList(t, "usage.query", fmt.Sprintf(`{"from":%d,"to":%d%s}`, now-3_600_000, now+3_600_000, more))
+		_, rows := s.callList(t, "usage.query", fmt.Sprintf(`{"from":%d,"to":%d%s}`, now-3_600_000, now+3_600_000, more))
 		return rows
 	}
 	filter := `,"filter":{"apiId":"` + api + `"}`
@@ -83,7 +84,7 @@ func usage(t *testing.T) {
 	if rows := ask(filter + `,"interval":"hour"`); len(rows) < 2 || len(rows) > 3 {
 		t.Errorf("hours, empty ones too: %v", rows)
 	}
-	if status, e := call(t, "usage.query", fmt.Sprintf(`{"from":%d,"to":%d}`, now, now)); status != 400 {
+	if status, e := s.call(t, "usage.query", fmt.Sprintf(`{"from":%d,"to":%d}`, now, now)); status != 400 {
 		t.Errorf("an empty range: %d %v", status, e)
 	}
 }

@@ -25,8 +25,8 @@ import (
 // UPDATE_TRANSCRIPTS=1 writes the answers of SQLite; read every one of them against the contract before it is committed.
 //
 // Sections alternate: a request, whose name is its method and path, and its answer, whose name is its status and content type. A request is
-// lines of comment (`# …`), headers that differ from the usual (`none` leaves one out), an empty line and the body; an answer is the headers that say
-// something, an empty line and the body. What every run gives anew has a name that is counted up in the order of appearance: <api#1>, <secret#2>.
+// lines of comment (`# …`), headers that differ from the usual (`none` leaves one out; Wait-For is none: it repeats the request until the answer
+// contains its value), an empty line and the body; an answer is the headers that say something, an empty line and the body. What every run gives anew has a name that is counted up in the order of appearance: <api#1>, <secret#2>.
 // Requests use these names, and also <root> (the first root key), <hour> (the present hour's start), and <text*3> (repeated, # is the number).
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/http/*.txtar")
@@ -35,6 +35,7 @@ func TestTranscripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
 			t.Run("sqlite", func(t *testing.T) {
 				got := replay(t, file, Config{Data: t.TempDir()})
 				if os.Getenv("UPDATE_TRANSCRIPTS") == "1" {
@@ -59,9 +60,9 @@ func replay(t *testing.T, file string, c Config) *txtar.Archive {
 		t.Fatal(err)
 	}
 	c.Listen, c.RootKey = "127.0.0.1:0", rootKey
-	stop := start(t, c)
+	s, stop := start(t, c)
 	defer stop()
-	n := newNames("http://" + address)
+	n := newNames("http://" + string(s))
 	out := &txtar.Archive{Comment: recorded.Comment}
 	for _, section := range recorded.Files {
 		if !isAnswer(section) {
@@ -73,14 +74,39 @@ func replay(t *testing.T, file string, c Config) *txtar.Archive {
 
 func isAnswer(f txtar.File) bool { return f.Name != "" && f.Name[0] >= '0' && f.Name[0] <= '9' }
 
-// exchange sends one request and returns the section of its answer.
+// exchange sends one request and returns the section of its answer. It repeats itself until the answer contains what Wait-For names.
 func (n *names) exchange(t *testing.T, request txtar.File) txtar.File {
 	t.Helper()
-	method, path, ok := strings.Cut(request.Name, " ")
-	if !ok {
-		t.Fatalf("%q is neither `METHOD /path` nor an answer", request.Name)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		n.before = time.Now()
+		r, awaited := n.request(t, request)
+		resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(r)
+		if err != nil {
+			t.Fatalf("%s: %v", request.Name, err)
+		}
+		answer, err := io.ReadAll(resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatalf("%s: %v", request.Name, err)
+		}
+		n.after = time.Now()
+		fits(t, r, resp, answer)
+		data := indented(answer)
+		if strings.Contains(data, awaited) || time.Now().After(deadline) {
+			return txtar.File{
+				Name: strings.TrimSpace(strconv.Itoa(resp.StatusCode) + " " + resp.Header.Get("Content-Type")),
+				Data: []byte(telling(resp.Header) + n.normalize(data)),
+			}
+		}
 	}
-	header, body := headerAndBody(string(request.Data))
+}
+
+func (n *names) request(t *testing.T, section txtar.File) (r *http.Request, awaited string) {
+	t.Helper()
+	method, path, ok := strings.Cut(section.Name, " ")
+	if !ok {
+		t.Fatalf("%q is neither `METHOD /path` nor an answer", section.Name)
+	}
+	header, body := headerAndBody(string(section.Data))
 	r, err := http.NewRequestWithContext(t.Context(), method, n.server+n.expand(t, path), strings.NewReader(n.expand(t, body)))
 	if err != nil {
 		t.Fatal(err)
@@ -92,27 +118,16 @@ func (n *names) exchange(t *testing.T, request txtar.File) txtar.File {
 	r.Header.Set("Content-Type", "application/json")
 	for _, h := range header {
 		name, value, _ := strings.Cut(h, ":")
-		if value = strings.TrimSpace(n.expand(t, value)); value == "none" {
+		switch value = strings.TrimSpace(n.expand(t, value)); {
+		case name == "Wait-For":
+			awaited = value
+		case value == "none":
 			r.Header.Del(name)
-		} else {
+		default:
 			r.Header.Set(name, value)
 		}
 	}
-	n.before = time.Now()
-	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(r)
-	if err != nil {
-		t.Fatalf("%s: %v", request.Name, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatalf("%s: %v", request.Name, err)
-	}
-	n.after = time.Now()
-	return txtar.File{
-		Name: strings.TrimSpace(strconv.Itoa(resp.StatusCode) + " " + resp.Header.Get("Content-Type")),
-		Data: []byte(telling(resp.Header) + n.normalize(answer)),
-	}
+	return r, awaited
 }
 
 var headerLine = regexp.MustCompile(`^[A-Z][A-Za-z-]*:`)
@@ -190,15 +205,19 @@ var (
 	repetition  = regexp.MustCompile(`<([^<>]+)\*(\d+)>`)
 )
 
-func (n *names) normalize(answer []byte) string {
+func indented(answer []byte) string {
 	text := string(answer)
-	var indented bytes.Buffer
-	if json.Indent(&indented, bytes.TrimSpace(answer), "", "  ") == nil {
-		text = indented.String()
+	var out bytes.Buffer
+	if json.Indent(&out, bytes.TrimSpace(answer), "", "  ") == nil {
+		text = out.String()
 	}
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
+	return text
+}
+
+func (n *names) normalize(text string) string {
 	for _, found := range keyText.FindAllStringSubmatch(text, -1) {
 		if idText.FindString(found[1]) != found[1] && n.byValue[found[1]] == "" {
 			n.name("secret", found[1])
