@@ -24,7 +24,7 @@ var layers = map[string][]string{
 	"internal/cli":         {"internal/app", "internal/config"},
 	"internal/config":      {},
 	"internal/conformance": {".", "internal/ledger", "internal/limit", "internal/meter", "internal/store"},
-	"internal/control":     {".", "internal/access", "internal/meter", "internal/secret", "internal/store"},
+	"internal/control":     {".", "internal/access", "internal/limit", "internal/meter", "internal/secret", "internal/store"},
 	"internal/feed":        {".", "internal/store"},
 	"internal/httpapi":     {".", "api", "internal/access", "internal/control", "internal/meter", "internal/obs", "internal/store", "internal/verify", "internal/wire"},
 	"internal/ledger":      {"."},

@@ -115,6 +115,23 @@ type RateLimit struct {
 	AutoApply bool
 }
 
+// Namespace is a named set of standalone limits: identifiers in it are counted apart from those in others. Names are unique in a workspace for ever.
+type Namespace struct {
+	ID        NamespaceID
+	Workspace WorkspaceID
+	Name      string
+	Deleted   bool
+	CreatedAt time.Time
+}
+
+// Override replaces limit and duration for the identifiers of a namespace that Identifier names: one, or with `*` in it all that it matches.
+type Override struct {
+	ID         OverrideID
+	Identifier string
+	Limit      int64 // 0 blocks
+	Duration   time.Duration
+}
+
 // Permission is a grantable slug. Slugs are unique in a workspace ignoring case and match byte for byte.
 type Permission struct {
 	ID          PermissionID

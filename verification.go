@@ -62,8 +62,18 @@ type Spend struct {
 	Amount  int64
 }
 
-// Event is one recorded fact: a verification and what it cost. Events are immutable once committed.
+// EventKind tells what an Event records.
+type EventKind uint8
+
+// The kinds. Their numbers are stored: append only.
+const (
+	EventVerification EventKind = iota
+	EventLimit                  // standalone limits were taken from: Time, Workspace and Takes only
+)
+
+// Event is one recorded fact: a verification and what it cost, or a use of standalone limits. Events are immutable once committed.
 type Event struct {
+	Kind      EventKind
 	Time      time.Time
 	Workspace WorkspaceID
 	API       APIID      // "" for NOT_FOUND

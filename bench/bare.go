@@ -29,9 +29,10 @@ func bare(args []string, out io.Writer) error {
 		var question struct {
 			Key string `json:"key"`
 			API string `json:"apiId"`
+			ID  string `json:"identifier"`
 		}
-		if err := json.NewDecoder(r.Body).Decode(&question); err != nil || question.Key+question.API == "" {
-			http.Error(w, "neither a key nor an API", http.StatusBadRequest)
+		if err := json.NewDecoder(r.Body).Decode(&question); err != nil || question.Key+question.API+question.ID == "" {
+			http.Error(w, "no key, API or identifier", http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

@@ -132,6 +132,7 @@ func pause(ctx context.Context, d time.Duration) {
 // What right answers hold.
 var (
 	validCode = []byte(`"code":"VALID"`)
+	passed    = []byte(`"success":true`)
 	newKey    = []byte(`"keyId":"key_`)
 )
 

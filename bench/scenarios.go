@@ -26,6 +26,8 @@ type scenario struct {
 	keys    int
 	credits bool
 	limit   bool
+	// standalone asks ratelimit.limit instead, for so many identifiers in turn.
+	standalone int
 }
 
 var scenarios = []scenario{
@@ -33,6 +35,7 @@ var scenarios = []scenario{
 	{name: "10,000 keys in turn", keys: 10_000},
 	{name: "one key, limit", keys: 1, limit: true},
 	{name: "one key, credits", keys: 1, credits: true},
+	{name: "standalone limit", standalone: 10_000},
 }
 
 type key struct {
@@ -195,7 +198,11 @@ func (b *bench) creation(ctx context.Context) error {
 
 // scenario measures one scenario at every number of connections.
 func (b *bench) scenario(ctx context.Context, s scenario) error {
-	keys, requests, answer, err := b.keys(ctx, s)
+	setup, want := b.keys, validCode
+	if s.standalone > 0 {
+		setup, want = b.identifiers, passed
+	}
+	keys, requests, answer, err := setup(ctx, s)
 	if err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
@@ -206,11 +213,14 @@ func (b *bench) scenario(ctx context.Context, s scenario) error {
 	defer yardstick.stop()
 	valid, wrong, firstWrong := int64(s.keys), int64(0), "" // the setup's verifications
 	for _, n := range connectionCounts {
-		row, seen, err := b.cell(ctx, yardstick, requests, validCode, n)
+		row, seen, err := b.cell(ctx, yardstick, requests, want, n)
 		if err != nil {
 			return err
 		}
 		row.Engine, row.Scenario = b.engine.name, s.name
+		if s.standalone > 0 && n > 1 {
+			row.aim(goalLimit)
+		}
 		b.rows = append(b.rows, *row)
 		row.print(os.Stderr)
 		valid += seen.valid
@@ -225,6 +235,26 @@ func (b *bench) scenario(ctx context.Context, s scenario) error {
 		return b.checkCredits(ctx, keys[0], valid)
 	}
 	return nil
+}
+
+// identifiers makes the questions of a standalone limit.
+func (b *bench) identifiers(ctx context.Context, s scenario) (_ []key, requests [][]byte, answer []byte, err error) {
+	requests = make([][]byte, s.standalone)
+	for i := range requests {
+		requests[i] = request(b.server.address, "ratelimit.limit", rootKey, map[string]any{
+			"namespace": "bench", "identifier": fmt.Sprintf("user_%06d", i), "limit": plenty, "duration": hourMillis,
+		})
+	}
+	c, err := dial(ctx, b.server.address, setupWithin)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer func() { _ = c.Close() }()
+	status, body, err := c.do(requests[0])
+	if err == nil && status != 200 {
+		err = fmt.Errorf("status %d: %s", status, body)
+	}
+	return nil, requests, fmt.Appendf(nil, "%s", body), err
 }
 
 func (b *bench) startBare(ctx context.Context, answer []byte) (*process, error) {

@@ -127,6 +127,7 @@ func (n *names) request(t *testing.T, section txtar.File) (r *http.Request, awai
 			r.Header.Set(name, value)
 		}
 	}
+	n.noteDurations(body)
 	return r, awaited
 }
 
@@ -168,7 +169,8 @@ func telling(h http.Header) string {
 type names struct {
 	server        string
 	hour          int64
-	before, after time.Time // around the present exchange
+	before, after time.Time      // around the present exchange
+	durations     map[int64]bool // that any request has named so far
 	byValue       map[string]string
 	byName        map[string]string
 	counts        map[string]int
@@ -178,7 +180,7 @@ type names struct {
 func newNames(server string) *names {
 	n := &names{
 		server: server, hour: time.Now().Truncate(time.Hour).UnixMilli(),
-		byValue: map[string]string{rootKey: "<root>"}, byName: map[string]string{"<root>": rootKey}, counts: map[string]int{}, secrets: []string{rootKey},
+		byValue: map[string]string{rootKey: "<root>"}, byName: map[string]string{"<root>": rootKey}, counts: map[string]int{}, durations: map[int64]bool{}, secrets: []string{rootKey},
 	}
 	n.byName["<hour>"] = strconv.FormatInt(n.hour, 10)
 	return n
@@ -198,7 +200,8 @@ var (
 	idText      = regexp.MustCompile(`\b([a-z]+)_[0-9a-z]{20}\b`)
 	keyText     = regexp.MustCompile(`"key": "((?:[A-Za-z0-9_]+_)?[1-9A-HJ-NP-Za-km-z]{21,})"`)
 	startText   = regexp.MustCompile(`"start": "([^"]*)"`)
-	resetText   = regexp.MustCompile(`"duration": (\d+),(\s+)"reset": (\d+)`)
+	resetText   = regexp.MustCompile(`"reset": (\d+)`)
+	lengthText  = regexp.MustCompile(`"duration":(\d+)`)
 	tookText    = regexp.MustCompile(`"milliseconds": \d+`)
 	timeText    = regexp.MustCompile(`\b\d{13}\b`)
 	placeholder = regexp.MustCompile(`<(?:root|hour|[a-z]+#\d+)>`)
@@ -255,12 +258,22 @@ func (n *names) start(text string) string {
 	return text
 }
 
-// reset replaces the end of the present window, which windows of this duration have that begin with the epoch.
+// noteDurations remembers the durations of windows that a request names.
+func (n *names) noteDurations(request string) {
+	for _, found := range lengthText.FindAllStringSubmatch(request, -1) {
+		if millis, err := strconv.ParseInt(found[1], 10, 64); err == nil && millis > 0 {
+			n.durations[millis] = true
+		}
+	}
+}
+
+// reset replaces the end of the present window of a duration that was named; windows begin with the epoch.
 func (n *names) reset(part []string) string {
-	duration, err := strconv.ParseInt(part[1], 10, 64)
-	reset, err2 := strconv.ParseInt(part[3], 10, 64)
-	if errors.Join(err, err2) == nil && duration > 0 && reset%duration == 0 && reset > n.before.UnixMilli() && reset <= n.after.UnixMilli()+duration {
-		return `"duration": ` + part[1] + `,` + part[2] + `"reset": <reset>`
+	reset, err := strconv.ParseInt(part[1], 10, 64)
+	for duration := range n.durations {
+		if err == nil && reset%duration == 0 && reset > n.before.UnixMilli() && reset <= n.after.UnixMilli()+duration {
+			return `"reset": <reset>`
+		}
 	}
 	return part[0]
 }

@@ -43,13 +43,13 @@ type change struct {
 }
 
 // record audits one event and announces what it touched.
-func (c *change) record(event, description string, target tollkey.AuditTarget, a store.Announcement) {
+func (c *change) record(event, description string, target tollkey.AuditTarget, a store.Announcement, others ...tollkey.AuditTarget) {
 	c.Audit(tollkey.AuditEntry{
 		ID: tollkey.NewID("log", c.Now()), Workspace: c.caller.Workspace, Time: c.Now(), Event: event, Description: description,
 		Actor: tollkey.Actor{
 			Type: "rootkey", ID: string(c.caller.RootKey), Name: c.caller.Name, RemoteIP: c.caller.RemoteIP, UserAgent: c.caller.UserAgent,
 		},
-		Targets: []tollkey.AuditTarget{target}, Correlation: c.correlation,
+		Targets: append([]tollkey.AuditTarget{target}, others...), Correlation: c.correlation,
 	})
 	c.Announce(a)
 }

@@ -25,6 +25,7 @@ type event struct {
 	verified  bool        // a verification was answered
 	outcome   tollkey.Outcome
 	key       tollkey.KeyID
+	frequent  bool // of many that are alike: only a sample is logged
 }
 
 type eventKey struct{}
@@ -56,7 +57,7 @@ func (s *server) finish(ev *event) {
 	if ev.verified {
 		s.Metrics.Verification(ev.outcome)
 	}
-	if ev.verified && ev.outcome == tollkey.OutcomeValid && status == http.StatusOK && !s.lines.sampled(s.LogSample) {
+	if ev.frequent && status == http.StatusOK && !s.lines.sampled(s.LogSample) {
 		return
 	}
 	dropped, ok := s.lines.admit(ev.start)

@@ -37,7 +37,7 @@ func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wir
 		return nil, err
 	}
 	ev := eventOf(ctx)
-	ev.verified, ev.outcome = true, v.Outcome
+	ev.verified, ev.outcome, ev.frequent = true, v.Outcome, v.Outcome == tollkey.OutcomeValid
 	if v.Subject != nil {
 		ev.key = v.Subject.ID
 	}

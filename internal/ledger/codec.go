@@ -21,16 +21,11 @@ func Encode(buf []byte, events []*tollkey.Event) []byte {
 	buf = binary.AppendUvarint(buf, uint64(len(events)))
 	var texts recent
 	for _, e := range events {
+		buf = append(buf, byte(e.Kind))
 		buf = binary.AppendVarint(buf, e.Time.UnixMilli())
-		for _, s := range [...]string{string(e.Workspace), string(e.API), string(e.Key), string(e.Identity)} {
-			buf = texts.append(buf, s)
-		}
-		buf = append(buf, byte(e.Outcome))
-		buf = binary.AppendVarint(buf, e.Credits)
-		buf = binary.AppendVarint(buf, e.Count)
-		buf = binary.AppendUvarint(buf, uint64(len(e.Tags)))
-		for _, tag := range e.Tags {
-			buf = texts.append(buf, tag)
+		buf = texts.append(buf, string(e.Workspace))
+		if e.Kind == tollkey.EventVerification {
+			buf = texts.appendVerification(buf, e)
 		}
 		buf = binary.AppendUvarint(buf, uint64(len(e.Takes)))
 		for i := range e.Takes {
@@ -40,6 +35,20 @@ func Encode(buf []byte, events []*tollkey.Event) []byte {
 			buf = binary.AppendVarint(buf, t.Window)
 			buf = binary.AppendVarint(buf, t.Cost)
 		}
+	}
+	return buf
+}
+
+func (r *recent) appendVerification(buf []byte, e *tollkey.Event) []byte {
+	for _, s := range [...]string{string(e.API), string(e.Key), string(e.Identity)} {
+		buf = r.append(buf, s)
+	}
+	buf = append(buf, byte(e.Outcome))
+	buf = binary.AppendVarint(buf, e.Credits)
+	buf = binary.AppendVarint(buf, e.Count)
+	buf = binary.AppendUvarint(buf, uint64(len(e.Tags)))
+	for _, tag := range e.Tags {
+		buf = r.append(buf, tag)
 	}
 	return buf
 }
@@ -94,16 +103,14 @@ type decoder struct {
 }
 
 func (d *decoder) event(e *tollkey.Event) {
-	e.Time = time.UnixMilli(d.varint())
-	e.Workspace, e.API = tollkey.WorkspaceID(d.string()), tollkey.APIID(d.string())
-	e.Key, e.Identity = tollkey.KeyID(d.string()), tollkey.IdentityID(d.string())
-	e.Outcome = tollkey.Outcome(d.byte())
-	e.Credits, e.Count = d.varint(), d.varint()
-	if n := d.length(1); n > 0 {
-		e.Tags = make([]string, n)
-		for i := range e.Tags {
-			e.Tags[i] = d.string()
-		}
+	e.Kind = tollkey.EventKind(d.byte())
+	e.Time, e.Workspace = time.UnixMilli(d.varint()), tollkey.WorkspaceID(d.string())
+	switch e.Kind {
+	case tollkey.EventVerification:
+		d.verification(e)
+	case tollkey.EventLimit:
+	default:
+		d.broken, d.rest = true, nil
 	}
 	if n := d.length(len(tollkey.BucketID{})); n > 0 {
 		e.Takes = make([]tollkey.Take, n)
@@ -112,6 +119,19 @@ func (d *decoder) event(e *tollkey.Event) {
 			copy(t.Bucket[:], d.bytes(len(t.Bucket)))
 			t.Duration = time.Duration(d.varint()) * time.Millisecond
 			t.Window, t.Cost = d.varint(), d.varint()
+		}
+	}
+}
+
+func (d *decoder) verification(e *tollkey.Event) {
+	e.API = tollkey.APIID(d.string())
+	e.Key, e.Identity = tollkey.KeyID(d.string()), tollkey.IdentityID(d.string())
+	e.Outcome = tollkey.Outcome(d.byte())
+	e.Credits, e.Count = d.varint(), d.varint()
+	if n := d.length(1); n > 0 {
+		e.Tags = make([]string, n)
+		for i := range e.Tags {
+			e.Tags[i] = d.string()
 		}
 	}
 }

@@ -71,6 +71,7 @@ func TestCodec(t *testing.T) {
 	events := []*tollkey.Event{
 		{Time: time.UnixMilli(1_700_000_000_123), Workspace: "ws_1", API: "api_1", Key: "key_1", Identity: "id_1", Outcome: tollkey.OutcomeRateLimited, Count: 7, Tags: []string{"a", "ü"}},
 		{Time: time.UnixMilli(1), Workspace: "ws_2", Credits: tollkey.MaxAmount, Count: 1, Takes: []tollkey.Take{{Bucket: tollkey.BucketID{1, 2}, Duration: time.Hour, Window: 99, Cost: 3}}},
+		{Kind: tollkey.EventLimit, Time: time.UnixMilli(2), Workspace: "ws_2", Takes: []tollkey.Take{{Bucket: tollkey.BucketID{3}, Duration: time.Second, Window: 5, Cost: 1}}},
 	}
 	data := Encode(nil, events)
 	got, err := Decode(data)

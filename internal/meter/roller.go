@@ -70,6 +70,9 @@ func (r *Roller) Roll(ctx context.Context) (int, error) {
 func addSums(sums map[Sum]*Sum, events []tollkey.Event) {
 	for i := range events {
 		e := &events[i]
+		if e.Kind != tollkey.EventVerification {
+			continue
+		}
 		at := e.Time.UnixMilli()
 		group := Sum{Workspace: e.Workspace, Hour: at - at%HourMillis, API: e.API, Key: e.Key, Identity: e.Identity, Outcome: e.Outcome}
 		s := sums[group]

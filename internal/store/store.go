@@ -41,6 +41,9 @@ type Lookups interface {
 	KeyByDigest(ctx context.Context, digest tollkey.Digest) (*KeyRecord, error)
 	// RootKeyByDigest is the same for root keys.
 	RootKeyByDigest(ctx context.Context, digest tollkey.Digest) (*RootKeyRecord, error)
+	// Namespace returns the namespace of that name or id, deleted or not, with all its overrides, or nil, nil when there never was one.
+	// Where one is named as another's id is, the id counts.
+	Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID string) (*NamespaceRecord, error)
 	// Digests calls fn with the digest of every key and root key, in slices that fn must not keep; with first and last set, only
 	// with those of keys whose id is in that closed range.
 	Digests(ctx context.Context, first, last tollkey.KeyID, fn func([]tollkey.Digest) error) error
@@ -60,6 +63,17 @@ type RootKeyRecord struct {
 	WorkspaceMissing  bool
 	WorkspaceEnabled  bool
 	RequestsPerMinute int64 // negative = no cap
+}
+
+// NamespaceRecord is a namespace with its overrides, ordered by id.
+type NamespaceRecord struct {
+	tollkey.Namespace
+	Overrides []tollkey.Override
+}
+
+// NamespaceCell names what answers depend on that looked for a namespace by name, whether or not there is one.
+func NamespaceCell(ws tollkey.WorkspaceID, name string) string {
+	return "namespace/" + string(ws) + "/" + name
 }
 
 // Changes is the feed of announced changes and the list of the nodes that follow it.
@@ -121,6 +135,13 @@ type Reader interface {
 
 	// Identity returns the live identity with that external id.
 	Identity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (*tollkey.Identity, error)
+	// Namespace returns the namespace of that name or id, deleted or not. Where one is named as another's id is, the id counts.
+	Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID string) (*tollkey.Namespace, error)
+	// ListNamespaces returns live namespaces by ascending id.
+	ListNamespaces(ctx context.Context, ws tollkey.WorkspaceID, page Page) ([]tollkey.Namespace, error)
+	// ListOverrides returns overrides of a namespace, deleted or not, by ascending id.
+	ListOverrides(ctx context.Context, ns tollkey.NamespaceID, page Page) ([]tollkey.Override, error)
+
 	// PermissionsBySlug returns those that exist, matching without regard to case, ordered by slug.
 	PermissionsBySlug(ctx context.Context, ws tollkey.WorkspaceID, slugs []string) ([]tollkey.Permission, error)
 	// RolesByName returns those that exist, matching without regard to case, ordered by name, with their permissions.
@@ -176,6 +197,15 @@ type Tx interface {
 	CreatePermission(ctx context.Context, ws tollkey.WorkspaceID, p *tollkey.Permission) error
 	// CreateRole inserts the role and its links; a name that exists in any letter case is a conflict.
 	CreateRole(ctx context.Context, ws tollkey.WorkspaceID, r *tollkey.Role) error
+
+	// PutNamespaces makes those of the names that do not exist, deleted ones included, and returns the new ones; concurrent calls converge.
+	PutNamespaces(ctx context.Context, ws tollkey.WorkspaceID, names []string) (created []tollkey.Namespace, err error)
+	// DeleteNamespace marks a live namespace as deleted. Its name stays taken.
+	DeleteNamespace(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.NamespaceID) error
+	// PutOverride makes or replaces the override of that identifier and returns its id, which a replaced one keeps. The namespace must exist.
+	PutOverride(ctx context.Context, ns tollkey.NamespaceID, o tollkey.Override) (tollkey.OverrideID, error)
+	// DeleteOverride removes the override of exactly that identifier.
+	DeleteOverride(ctx context.Context, ns tollkey.NamespaceID, identifier string) (tollkey.OverrideID, error)
 
 	// Audit adds entries to what is written at commit.
 	Audit(entries ...tollkey.AuditEntry)

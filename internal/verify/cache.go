@@ -7,7 +7,6 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/feed"
 )
 
@@ -19,15 +18,17 @@ type freshness interface {
 	Ensure(ctx context.Context) error
 }
 
-// cache holds what digests lead to. A value that it returns was true at some moment after get was called, or no change that touches
+// cache holds what keys, such as digests of secrets, lead to. A value that it returns was true at some moment after get was called, or no change that touches
 // it was applied since and the node holds its lease: a fill cannot publish anything stale, since validity is asked at each use and not when a value is put in (see feed.Stamps).
-type cache[T any] struct {
+type cache[K comparable, T any] struct {
 	node    freshness
 	stamps  *feed.Stamps
-	entries *otter.Cache[tollkey.Digest, *entry[T]]
+	entries *otter.Cache[K, *entry[T]]
 	flights singleflight.Group
-	// load reads the value and the names of what it depends on; nil means that there is none.
-	load func(ctx context.Context, d tollkey.Digest) (value *T, cells []string, err error)
+	// text tells keys apart.
+	text func(K) string
+	// load reads the value and the names of what it depends on; nil means that there is none, which depends on something too.
+	load func(ctx context.Context, key K) (value *T, names []string, err error)
 }
 
 type entry[T any] struct {
@@ -37,24 +38,24 @@ type entry[T any] struct {
 	expires time.Time // zero = does not
 }
 
-func newCache[T any](size int, node freshness, stamps *feed.Stamps, load func(context.Context, tollkey.Digest) (*T, []string, error)) *cache[T] {
-	return &cache[T]{
-		node: node, stamps: stamps, load: load,
-		entries: otter.Must(&otter.Options[tollkey.Digest, *entry[T]]{MaximumSize: size}),
+func newCache[K comparable, T any](size int, node freshness, stamps *feed.Stamps, text func(K) string, load func(context.Context, K) (*T, []string, error)) *cache[K, T] {
+	return &cache[K, T]{
+		node: node, stamps: stamps, text: text, load: load,
+		entries: otter.Must(&otter.Options[K, *entry[T]]{MaximumSize: size}),
 	}
 }
 
-// get returns the value of d, or nil when there is none.
-func (c *cache[T]) get(ctx context.Context, d tollkey.Digest) (*T, error) {
+// get returns the value of key, or nil when there is none.
+func (c *cache[K, T]) get(ctx context.Context, key K) (*T, error) {
 	if err := c.node.Ensure(ctx); err != nil {
 		return nil, err
 	}
-	if e, ok := c.peek(d); ok {
+	if e, ok := c.peek(key); ok {
 		return e.value, nil
 	}
 	// Concurrent misses share one read. One that began before this call may be out of date by now: then read again, and at last alone.
 	for range 3 {
-		ch := c.flights.DoChan(string(d[:]), func() (any, error) { return c.fill(context.WithoutCancel(ctx), d) })
+		ch := c.flights.DoChan(c.text(key), func() (any, error) { return c.fill(context.WithoutCancel(ctx), key) })
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -67,7 +68,7 @@ func (c *cache[T]) get(ctx context.Context, d tollkey.Digest) (*T, error) {
 			}
 		}
 	}
-	e, err := c.fill(ctx, d)
+	e, err := c.fill(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -75,17 +76,17 @@ func (c *cache[T]) get(ctx context.Context, d tollkey.Digest) (*T, error) {
 }
 
 // peek returns the cached entry if it may be used. The caller has made sure of the lease.
-func (c *cache[T]) peek(d tollkey.Digest) (*entry[T], bool) {
-	e, ok := c.entries.GetIfPresent(d)
+func (c *cache[K, T]) peek(key K) (*entry[T], bool) {
+	e, ok := c.entries.GetIfPresent(key)
 	if !ok || !c.stamps.Valid(e.asOf, e.cells) || (!e.expires.IsZero() && time.Now().After(e.expires)) {
 		return nil, false
 	}
 	return e, true
 }
 
-func (c *cache[T]) fill(ctx context.Context, d tollkey.Digest) (*entry[T], error) {
+func (c *cache[K, T]) fill(ctx context.Context, key K) (*entry[T], error) {
 	e := &entry[T]{asOf: c.stamps.Now()} // before the read: see feed.Stamps
-	value, names, err := c.load(ctx, d)
+	value, names, err := c.load(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +95,11 @@ func (c *cache[T]) fill(ctx context.Context, d tollkey.Digest) (*entry[T], error
 		e.cells = append(e.cells, c.stamps.Cell(name))
 	}
 	if value == nil {
-		e.cells = append(e.cells, c.stamps.DigestCell(d[:]))
 		e.expires = time.Now().Add(absenceTTL)
 	}
-	c.entries.Set(d, e)
+	c.entries.Set(key, e)
 	return e, nil
 }
 
-// forget drops d, so that the next get reads the store.
-func (c *cache[T]) forget(d tollkey.Digest) { c.entries.Invalidate(d) }
+// forget drops key, so that the next get reads the store.
+func (c *cache[K, T]) forget(key K) { c.entries.Invalidate(key) }

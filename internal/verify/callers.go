@@ -66,7 +66,7 @@ func (e *Engine) loadCaller(ctx context.Context, d tollkey.Digest) (*caller, []s
 	defer e.missDone()
 	r, err := e.lookups.RootKeyByDigest(ctx, d)
 	if err != nil || r == nil {
-		return nil, nil, err
+		return nil, []string{digestText(d)}, err
 	}
 	return newCaller(r), []string{string(r.ID), string(r.Workspace)}, nil
 }

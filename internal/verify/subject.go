@@ -54,7 +54,7 @@ func (e *Engine) loadSubject(ctx context.Context, d tollkey.Digest) (*Subject, [
 	defer e.missDone()
 	r, err := e.lookups.KeyByDigest(ctx, d)
 	if err != nil || r == nil {
-		return nil, nil, err
+		return nil, []string{digestText(d)}, err
 	}
 	return newSubject(r), dependencies(r), nil
 }

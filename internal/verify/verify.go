@@ -53,11 +53,13 @@ type Engine struct {
 	ledger   Ledger
 	now      func() time.Time
 	known    *filter
-	subjects *cache[Subject]
-	callers  *cache[caller]
-	misses   chan struct{}
-	folded   folder
-	requests *limit.Local // of workspaces with a cap
+	subjects *cache[tollkey.Digest, Subject]
+	callers  *cache[tollkey.Digest, caller]
+	// namespaces are those of standalone limits.
+	namespaces *cache[namespaceName, namespace]
+	misses     chan struct{}
+	folded     folder
+	requests   *limit.Local // of workspaces with a cap
 }
 
 // Options of New.
@@ -85,8 +87,9 @@ func New(o Options) *Engine {
 // Follow connects the engine to the follower that keeps its caches true. Call it once, before the first question.
 func (e *Engine) Follow(f *feed.Follower, cacheSize int) {
 	e.node = f
-	e.subjects = newCache(cacheSize, f, f.Stamps, e.loadSubject)
-	e.callers = newCache(max(cacheSize/10, 1000), f, f.Stamps, e.loadCaller)
+	e.subjects = newCache(cacheSize, f, f.Stamps, digestText, e.loadSubject)
+	e.callers = newCache(max(cacheSize/10, 1000), f, f.Stamps, digestText, e.loadCaller)
+	e.namespaces = newCache(max(cacheSize/10, 1000), f, f.Stamps, namespaceName.cell, e.loadNamespace)
 }
 
 // Question is one verification as asked.
@@ -279,6 +282,8 @@ func (e *Engine) event(v *Verification, q *Question, now time.Time) tollkey.Even
 	}
 	return ev
 }
+
+func digestText(d tollkey.Digest) string { return string(d[:]) }
 
 // digestOf hashes without copying the secret; the bytes are not kept or changed.
 func digestOf(secret string) tollkey.Digest {

@@ -53,6 +53,10 @@ func (r *rig) Digests(ctx context.Context, first, last tollkey.KeyID, fn func([]
 	return r.db.Digests(ctx, first, last, fn)
 }
 
+func (r *rig) Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID string) (*store.NamespaceRecord, error) {
+	return r.db.Namespace(ctx, ws, nameOrID)
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	db, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: t.TempDir()})

@@ -31,6 +31,14 @@ func (s *GetKeyRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *LimitRequest) setDefaults() {
+	{
+		val := int64(1)
+		s.Cost.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *ListKeysRequest) setDefaults() {
 	{
 		val := int(100)
@@ -43,6 +51,22 @@ func (s *ListKeysRequest) setDefaults() {
 	{
 		val := bool(false)
 		s.RevalidateKeysCache.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *ListNamespacesRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *ListOverridesRequest) setDefaults() {
+	{
+		val := int(10)
+		s.Limit.SetTo(val)
 	}
 }
 

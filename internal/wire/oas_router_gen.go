@@ -17,10 +17,10 @@ var (
 	rn9AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn14AllowedHeaders = map[string]string{
+	rn18AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn17AllowedHeaders = map[string]string{
+	rn24AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
 	rn3AllowedHeaders = map[string]string{
@@ -29,13 +29,13 @@ var (
 	rn11AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn15AllowedHeaders = map[string]string{
+	rn19AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn22AllowedHeaders = map[string]string{
+	rn35AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn24AllowedHeaders = map[string]string{
+	rn37AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
 	rn4AllowedHeaders = map[string]string{
@@ -44,16 +44,10 @@ var (
 	rn6AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn7AllowedHeaders = map[string]string{
-		"POST": "Authorization,Content-Type",
-	}
 	rn13AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn16AllowedHeaders = map[string]string{
-		"POST": "Authorization,Content-Type",
-	}
-	rn18AllowedHeaders = map[string]string{
+	rn15AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
 	rn21AllowedHeaders = map[string]string{
@@ -62,7 +56,37 @@ var (
 	rn23AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
-	rn20AllowedHeaders = map[string]string{
+	rn26AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn28AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn31AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn34AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn7AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn17AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn22AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn29AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn33AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn36AllowedHeaders = map[string]string{
+		"POST": "Authorization,Content-Type",
+	}
+	rn32AllowedHeaders = map[string]string{
 		"POST": "Authorization,Content-Type",
 	}
 )
@@ -195,7 +219,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 						default:
 							s.notAllowed(w, r, notAllowedParams{
 								allowedMethods: "POST",
-								allowedHeaders: rn14AllowedHeaders,
+								allowedHeaders: rn18AllowedHeaders,
 								acceptPost:     "application/json",
 								acceptPatch:    "",
 							})
@@ -220,7 +244,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 						default:
 							s.notAllowed(w, r, notAllowedParams{
 								allowedMethods: "POST",
-								allowedHeaders: rn17AllowedHeaders,
+								allowedHeaders: rn24AllowedHeaders,
 								acceptPost:     "application/json",
 								acceptPatch:    "",
 							})
@@ -309,7 +333,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 						default:
 							s.notAllowed(w, r, notAllowedParams{
 								allowedMethods: "POST",
-								allowedHeaders: rn15AllowedHeaders,
+								allowedHeaders: rn19AllowedHeaders,
 								acceptPost:     "application/json",
 								acceptPatch:    "",
 							})
@@ -334,7 +358,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 						default:
 							s.notAllowed(w, r, notAllowedParams{
 								allowedMethods: "POST",
-								allowedHeaders: rn22AllowedHeaders,
+								allowedHeaders: rn35AllowedHeaders,
 								acceptPost:     "application/json",
 								acceptPatch:    "",
 							})
@@ -359,7 +383,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 						default:
 							s.notAllowed(w, r, notAllowedParams{
 								allowedMethods: "POST",
-								allowedHeaders: rn24AllowedHeaders,
+								allowedHeaders: rn37AllowedHeaders,
 								acceptPost:     "application/json",
 								acceptPatch:    "",
 							})
@@ -459,9 +483,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 				}
 
-			case 'r': // Prefix: "rootKeys."
+			case 'r': // Prefix: "r"
 
-				if l := len("rootKeys."); len(elem) >= l && elem[0:l] == "rootKeys." {
+				if l := len("r"); len(elem) >= l && elem[0:l] == "r" {
 					elem = elem[l:]
 				} else {
 					break
@@ -471,154 +495,424 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					break
 				}
 				switch elem[0] {
-				case 'c': // Prefix: "createRootKey"
+				case 'a': // Prefix: "atelimit."
 
-					if l := len("createRootKey"); len(elem) >= l && elem[0:l] == "createRootKey" {
+					if l := len("atelimit."); len(elem) >= l && elem[0:l] == "atelimit." {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
 					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleCreateRootKeyRequest([0]string{}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: rn7AllowedHeaders,
-								acceptPost:     "application/json",
-								acceptPatch:    "",
-							})
+						break
+					}
+					switch elem[0] {
+					case 'd': // Prefix: "delete"
+
+						if l := len("delete"); len(elem) >= l && elem[0:l] == "delete" {
+							elem = elem[l:]
+						} else {
+							break
 						}
 
-						return
+						if len(elem) == 0 {
+							break
+						}
+						switch elem[0] {
+						case 'N': // Prefix: "Namespace"
+
+							if l := len("Namespace"); len(elem) >= l && elem[0:l] == "Namespace" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch r.Method {
+								case "POST":
+									s.handleDeleteNamespaceRequest([0]string{}, elemIsEscaped, w, r)
+								default:
+									s.notAllowed(w, r, notAllowedParams{
+										allowedMethods: "POST",
+										allowedHeaders: rn13AllowedHeaders,
+										acceptPost:     "application/json",
+										acceptPatch:    "",
+									})
+								}
+
+								return
+							}
+
+						case 'O': // Prefix: "Override"
+
+							if l := len("Override"); len(elem) >= l && elem[0:l] == "Override" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch r.Method {
+								case "POST":
+									s.handleDeleteOverrideRequest([0]string{}, elemIsEscaped, w, r)
+								default:
+									s.notAllowed(w, r, notAllowedParams{
+										allowedMethods: "POST",
+										allowedHeaders: rn15AllowedHeaders,
+										acceptPost:     "application/json",
+										acceptPatch:    "",
+									})
+								}
+
+								return
+							}
+
+						}
+
+					case 'g': // Prefix: "getOverride"
+
+						if l := len("getOverride"); len(elem) >= l && elem[0:l] == "getOverride" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleGetOverrideRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn21AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
+					case 'l': // Prefix: "li"
+
+						if l := len("li"); len(elem) >= l && elem[0:l] == "li" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							break
+						}
+						switch elem[0] {
+						case 'm': // Prefix: "mit"
+
+							if l := len("mit"); len(elem) >= l && elem[0:l] == "mit" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch r.Method {
+								case "POST":
+									s.handleLimitRequest([0]string{}, elemIsEscaped, w, r)
+								default:
+									s.notAllowed(w, r, notAllowedParams{
+										allowedMethods: "POST",
+										allowedHeaders: rn23AllowedHeaders,
+										acceptPost:     "application/json",
+										acceptPatch:    "",
+									})
+								}
+
+								return
+							}
+
+						case 's': // Prefix: "st"
+
+							if l := len("st"); len(elem) >= l && elem[0:l] == "st" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								break
+							}
+							switch elem[0] {
+							case 'N': // Prefix: "Namespaces"
+
+								if l := len("Namespaces"); len(elem) >= l && elem[0:l] == "Namespaces" {
+									elem = elem[l:]
+								} else {
+									break
+								}
+
+								if len(elem) == 0 {
+									// Leaf node.
+									switch r.Method {
+									case "POST":
+										s.handleListNamespacesRequest([0]string{}, elemIsEscaped, w, r)
+									default:
+										s.notAllowed(w, r, notAllowedParams{
+											allowedMethods: "POST",
+											allowedHeaders: rn26AllowedHeaders,
+											acceptPost:     "application/json",
+											acceptPatch:    "",
+										})
+									}
+
+									return
+								}
+
+							case 'O': // Prefix: "Overrides"
+
+								if l := len("Overrides"); len(elem) >= l && elem[0:l] == "Overrides" {
+									elem = elem[l:]
+								} else {
+									break
+								}
+
+								if len(elem) == 0 {
+									// Leaf node.
+									switch r.Method {
+									case "POST":
+										s.handleListOverridesRequest([0]string{}, elemIsEscaped, w, r)
+									default:
+										s.notAllowed(w, r, notAllowedParams{
+											allowedMethods: "POST",
+											allowedHeaders: rn28AllowedHeaders,
+											acceptPost:     "application/json",
+											acceptPatch:    "",
+										})
+									}
+
+									return
+								}
+
+							}
+
+						}
+
+					case 'm': // Prefix: "multiLimit"
+
+						if l := len("multiLimit"); len(elem) >= l && elem[0:l] == "multiLimit" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleMultiLimitRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn31AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
+					case 's': // Prefix: "setOverride"
+
+						if l := len("setOverride"); len(elem) >= l && elem[0:l] == "setOverride" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleSetOverrideRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn34AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
 					}
 
-				case 'd': // Prefix: "deleteRootKey"
+				case 'o': // Prefix: "ootKeys."
 
-					if l := len("deleteRootKey"); len(elem) >= l && elem[0:l] == "deleteRootKey" {
+					if l := len("ootKeys."); len(elem) >= l && elem[0:l] == "ootKeys." {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
 					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleDeleteRootKeyRequest([0]string{}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: rn13AllowedHeaders,
-								acceptPost:     "application/json",
-								acceptPatch:    "",
-							})
-						}
-
-						return
-					}
-
-				case 'g': // Prefix: "getRootKey"
-
-					if l := len("getRootKey"); len(elem) >= l && elem[0:l] == "getRootKey" {
-						elem = elem[l:]
-					} else {
 						break
 					}
+					switch elem[0] {
+					case 'c': // Prefix: "createRootKey"
 
-					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleGetRootKeyRequest([0]string{}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: rn16AllowedHeaders,
-								acceptPost:     "application/json",
-								acceptPatch:    "",
-							})
+						if l := len("createRootKey"); len(elem) >= l && elem[0:l] == "createRootKey" {
+							elem = elem[l:]
+						} else {
+							break
 						}
 
-						return
-					}
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleCreateRootKeyRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn7AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
 
-				case 'l': // Prefix: "listRootKeys"
-
-					if l := len("listRootKeys"); len(elem) >= l && elem[0:l] == "listRootKeys" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleListRootKeysRequest([0]string{}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: rn18AllowedHeaders,
-								acceptPost:     "application/json",
-								acceptPatch:    "",
-							})
+							return
 						}
 
-						return
-					}
+					case 'd': // Prefix: "deleteRootKey"
 
-				case 'r': // Prefix: "rerollRootKey"
-
-					if l := len("rerollRootKey"); len(elem) >= l && elem[0:l] == "rerollRootKey" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleRerollRootKeyRequest([0]string{}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: rn21AllowedHeaders,
-								acceptPost:     "application/json",
-								acceptPatch:    "",
-							})
+						if l := len("deleteRootKey"); len(elem) >= l && elem[0:l] == "deleteRootKey" {
+							elem = elem[l:]
+						} else {
+							break
 						}
 
-						return
-					}
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleDeleteRootKeyRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn17AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
 
-				case 'u': // Prefix: "updateRootKey"
-
-					if l := len("updateRootKey"); len(elem) >= l && elem[0:l] == "updateRootKey" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleUpdateRootKeyRequest([0]string{}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: rn23AllowedHeaders,
-								acceptPost:     "application/json",
-								acceptPatch:    "",
-							})
+							return
 						}
 
-						return
+					case 'g': // Prefix: "getRootKey"
+
+						if l := len("getRootKey"); len(elem) >= l && elem[0:l] == "getRootKey" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleGetRootKeyRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn22AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
+					case 'l': // Prefix: "listRootKeys"
+
+						if l := len("listRootKeys"); len(elem) >= l && elem[0:l] == "listRootKeys" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleListRootKeysRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn29AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
+					case 'r': // Prefix: "rerollRootKey"
+
+						if l := len("rerollRootKey"); len(elem) >= l && elem[0:l] == "rerollRootKey" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleRerollRootKeyRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn33AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
+					case 'u': // Prefix: "updateRootKey"
+
+						if l := len("updateRootKey"); len(elem) >= l && elem[0:l] == "updateRootKey" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleUpdateRootKeyRequest([0]string{}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: rn36AllowedHeaders,
+									acceptPost:     "application/json",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
 					}
 
 				}
@@ -639,7 +933,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					default:
 						s.notAllowed(w, r, notAllowedParams{
 							allowedMethods: "POST",
-							allowedHeaders: rn20AllowedHeaders,
+							allowedHeaders: rn32AllowedHeaders,
 							acceptPost:     "application/json",
 							acceptPatch:    "",
 						})
@@ -1090,9 +1384,9 @@ func (s *Server) FindPath(method string, u *url.URL) (r Route, _ bool) {
 
 				}
 
-			case 'r': // Prefix: "rootKeys."
+			case 'r': // Prefix: "r"
 
-				if l := len("rootKeys."); len(elem) >= l && elem[0:l] == "rootKeys." {
+				if l := len("r"); len(elem) >= l && elem[0:l] == "r" {
 					elem = elem[l:]
 				} else {
 					break
@@ -1102,154 +1396,424 @@ func (s *Server) FindPath(method string, u *url.URL) (r Route, _ bool) {
 					break
 				}
 				switch elem[0] {
-				case 'c': // Prefix: "createRootKey"
+				case 'a': // Prefix: "atelimit."
 
-					if l := len("createRootKey"); len(elem) >= l && elem[0:l] == "createRootKey" {
+					if l := len("atelimit."); len(elem) >= l && elem[0:l] == "atelimit." {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
 					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = CreateRootKeyOperation
-							r.summary = "Create a root key"
-							r.operationID = "createRootKey"
-							r.operationGroup = ""
-							r.pathPattern = "/v2/rootKeys.createRootKey"
-							r.args = args
-							r.count = 0
-							return r, true
-						default:
-							return
+						break
+					}
+					switch elem[0] {
+					case 'd': // Prefix: "delete"
+
+						if l := len("delete"); len(elem) >= l && elem[0:l] == "delete" {
+							elem = elem[l:]
+						} else {
+							break
 						}
+
+						if len(elem) == 0 {
+							break
+						}
+						switch elem[0] {
+						case 'N': // Prefix: "Namespace"
+
+							if l := len("Namespace"); len(elem) >= l && elem[0:l] == "Namespace" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch method {
+								case "POST":
+									r.name = DeleteNamespaceOperation
+									r.summary = "Delete a namespace for good"
+									r.operationID = "deleteNamespace"
+									r.operationGroup = ""
+									r.pathPattern = "/v2/ratelimit.deleteNamespace"
+									r.args = args
+									r.count = 0
+									return r, true
+								default:
+									return
+								}
+							}
+
+						case 'O': // Prefix: "Override"
+
+							if l := len("Override"); len(elem) >= l && elem[0:l] == "Override" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch method {
+								case "POST":
+									r.name = DeleteOverrideOperation
+									r.summary = "Delete an override"
+									r.operationID = "deleteOverride"
+									r.operationGroup = ""
+									r.pathPattern = "/v2/ratelimit.deleteOverride"
+									r.args = args
+									r.count = 0
+									return r, true
+								default:
+									return
+								}
+							}
+
+						}
+
+					case 'g': // Prefix: "getOverride"
+
+						if l := len("getOverride"); len(elem) >= l && elem[0:l] == "getOverride" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = GetOverrideOperation
+								r.summary = "Read the override that applies to an identifier"
+								r.operationID = "getOverride"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/ratelimit.getOverride"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
+						}
+
+					case 'l': // Prefix: "li"
+
+						if l := len("li"); len(elem) >= l && elem[0:l] == "li" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							break
+						}
+						switch elem[0] {
+						case 'm': // Prefix: "mit"
+
+							if l := len("mit"); len(elem) >= l && elem[0:l] == "mit" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch method {
+								case "POST":
+									r.name = LimitOperation
+									r.summary = "Take from a limit of an identifier"
+									r.operationID = "limit"
+									r.operationGroup = ""
+									r.pathPattern = "/v2/ratelimit.limit"
+									r.args = args
+									r.count = 0
+									return r, true
+								default:
+									return
+								}
+							}
+
+						case 's': // Prefix: "st"
+
+							if l := len("st"); len(elem) >= l && elem[0:l] == "st" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								break
+							}
+							switch elem[0] {
+							case 'N': // Prefix: "Namespaces"
+
+								if l := len("Namespaces"); len(elem) >= l && elem[0:l] == "Namespaces" {
+									elem = elem[l:]
+								} else {
+									break
+								}
+
+								if len(elem) == 0 {
+									// Leaf node.
+									switch method {
+									case "POST":
+										r.name = ListNamespacesOperation
+										r.summary = "List namespaces"
+										r.operationID = "listNamespaces"
+										r.operationGroup = ""
+										r.pathPattern = "/v2/ratelimit.listNamespaces"
+										r.args = args
+										r.count = 0
+										return r, true
+									default:
+										return
+									}
+								}
+
+							case 'O': // Prefix: "Overrides"
+
+								if l := len("Overrides"); len(elem) >= l && elem[0:l] == "Overrides" {
+									elem = elem[l:]
+								} else {
+									break
+								}
+
+								if len(elem) == 0 {
+									// Leaf node.
+									switch method {
+									case "POST":
+										r.name = ListOverridesOperation
+										r.summary = "List the overrides of a namespace"
+										r.operationID = "listOverrides"
+										r.operationGroup = ""
+										r.pathPattern = "/v2/ratelimit.listOverrides"
+										r.args = args
+										r.count = 0
+										return r, true
+									default:
+										return
+									}
+								}
+
+							}
+
+						}
+
+					case 'm': // Prefix: "multiLimit"
+
+						if l := len("multiLimit"); len(elem) >= l && elem[0:l] == "multiLimit" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = MultiLimitOperation
+								r.summary = "Take from several limits, from all or from none"
+								r.operationID = "multiLimit"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/ratelimit.multiLimit"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
+						}
+
+					case 's': // Prefix: "setOverride"
+
+						if l := len("setOverride"); len(elem) >= l && elem[0:l] == "setOverride" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = SetOverrideOperation
+								r.summary = "Set other limits for an identifier or a pattern of them"
+								r.operationID = "setOverride"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/ratelimit.setOverride"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
+						}
+
 					}
 
-				case 'd': // Prefix: "deleteRootKey"
+				case 'o': // Prefix: "ootKeys."
 
-					if l := len("deleteRootKey"); len(elem) >= l && elem[0:l] == "deleteRootKey" {
+					if l := len("ootKeys."); len(elem) >= l && elem[0:l] == "ootKeys." {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
 					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = DeleteRootKeyOperation
-							r.summary = "Delete a root key"
-							r.operationID = "deleteRootKey"
-							r.operationGroup = ""
-							r.pathPattern = "/v2/rootKeys.deleteRootKey"
-							r.args = args
-							r.count = 0
-							return r, true
-						default:
-							return
-						}
-					}
-
-				case 'g': // Prefix: "getRootKey"
-
-					if l := len("getRootKey"); len(elem) >= l && elem[0:l] == "getRootKey" {
-						elem = elem[l:]
-					} else {
 						break
 					}
+					switch elem[0] {
+					case 'c': // Prefix: "createRootKey"
 
-					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = GetRootKeyOperation
-							r.summary = "Read a root key"
-							r.operationID = "getRootKey"
-							r.operationGroup = ""
-							r.pathPattern = "/v2/rootKeys.getRootKey"
-							r.args = args
-							r.count = 0
-							return r, true
-						default:
-							return
+						if l := len("createRootKey"); len(elem) >= l && elem[0:l] == "createRootKey" {
+							elem = elem[l:]
+						} else {
+							break
 						}
-					}
 
-				case 'l': // Prefix: "listRootKeys"
-
-					if l := len("listRootKeys"); len(elem) >= l && elem[0:l] == "listRootKeys" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = ListRootKeysOperation
-							r.summary = "List root keys"
-							r.operationID = "listRootKeys"
-							r.operationGroup = ""
-							r.pathPattern = "/v2/rootKeys.listRootKeys"
-							r.args = args
-							r.count = 0
-							return r, true
-						default:
-							return
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = CreateRootKeyOperation
+								r.summary = "Create a root key"
+								r.operationID = "createRootKey"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/rootKeys.createRootKey"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
 						}
-					}
 
-				case 'r': // Prefix: "rerollRootKey"
+					case 'd': // Prefix: "deleteRootKey"
 
-					if l := len("rerollRootKey"); len(elem) >= l && elem[0:l] == "rerollRootKey" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = RerollRootKeyOperation
-							r.summary = "Replace a root key's secret"
-							r.operationID = "rerollRootKey"
-							r.operationGroup = ""
-							r.pathPattern = "/v2/rootKeys.rerollRootKey"
-							r.args = args
-							r.count = 0
-							return r, true
-						default:
-							return
+						if l := len("deleteRootKey"); len(elem) >= l && elem[0:l] == "deleteRootKey" {
+							elem = elem[l:]
+						} else {
+							break
 						}
-					}
 
-				case 'u': // Prefix: "updateRootKey"
-
-					if l := len("updateRootKey"); len(elem) >= l && elem[0:l] == "updateRootKey" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = UpdateRootKeyOperation
-							r.summary = "Change a root key"
-							r.operationID = "updateRootKey"
-							r.operationGroup = ""
-							r.pathPattern = "/v2/rootKeys.updateRootKey"
-							r.args = args
-							r.count = 0
-							return r, true
-						default:
-							return
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = DeleteRootKeyOperation
+								r.summary = "Delete a root key"
+								r.operationID = "deleteRootKey"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/rootKeys.deleteRootKey"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
 						}
+
+					case 'g': // Prefix: "getRootKey"
+
+						if l := len("getRootKey"); len(elem) >= l && elem[0:l] == "getRootKey" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = GetRootKeyOperation
+								r.summary = "Read a root key"
+								r.operationID = "getRootKey"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/rootKeys.getRootKey"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
+						}
+
+					case 'l': // Prefix: "listRootKeys"
+
+						if l := len("listRootKeys"); len(elem) >= l && elem[0:l] == "listRootKeys" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = ListRootKeysOperation
+								r.summary = "List root keys"
+								r.operationID = "listRootKeys"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/rootKeys.listRootKeys"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
+						}
+
+					case 'r': // Prefix: "rerollRootKey"
+
+						if l := len("rerollRootKey"); len(elem) >= l && elem[0:l] == "rerollRootKey" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = RerollRootKeyOperation
+								r.summary = "Replace a root key's secret"
+								r.operationID = "rerollRootKey"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/rootKeys.rerollRootKey"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
+						}
+
+					case 'u': // Prefix: "updateRootKey"
+
+						if l := len("updateRootKey"); len(elem) >= l && elem[0:l] == "updateRootKey" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = UpdateRootKeyOperation
+								r.summary = "Change a root key"
+								r.operationID = "updateRootKey"
+								r.operationGroup = ""
+								r.pathPattern = "/v2/rootKeys.updateRootKey"
+								r.args = args
+								r.count = 0
+								return r, true
+							default:
+								return
+							}
+						}
+
 					}
 
 				}

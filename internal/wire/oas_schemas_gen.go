@@ -555,6 +555,22 @@ func (s *DeleteKeyRequest) SetPermanent(val OptBool) {
 	s.Permanent = val
 }
 
+// Ref: #/components/schemas/DeleteNamespaceRequest
+type DeleteNamespaceRequest struct {
+	// Name or id.
+	Namespace string `json:"namespace"`
+}
+
+// GetNamespace returns the value of Namespace.
+func (s *DeleteNamespaceRequest) GetNamespace() string {
+	return s.Namespace
+}
+
+// SetNamespace sets the value of Namespace.
+func (s *DeleteNamespaceRequest) SetNamespace(val string) {
+	s.Namespace = val
+}
+
 // Ref: #/components/schemas/EmptyResponse
 type EmptyResponse struct {
 	Meta Meta              `json:"meta"`
@@ -683,6 +699,32 @@ func (s *GetKeyResponse) SetMeta(val Meta) {
 
 // SetData sets the value of Data.
 func (s *GetKeyResponse) SetData(val Key) {
+	s.Data = val
+}
+
+// Ref: #/components/schemas/GetOverrideResponse
+type GetOverrideResponse struct {
+	Meta Meta     `json:"meta"`
+	Data Override `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *GetOverrideResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *GetOverrideResponse) GetData() Override {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *GetOverrideResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *GetOverrideResponse) SetData(val Override) {
 	s.Data = val
 }
 
@@ -909,6 +951,154 @@ func (s *Key) SetRatelimits(val []RatelimitResponse) {
 	s.Ratelimits = val
 }
 
+// Ref: #/components/schemas/LimitRequest
+type LimitRequest struct {
+	// Name or id.
+	Namespace  string `json:"namespace"`
+	Identifier string `json:"identifier"`
+	Limit      int64  `json:"limit"`
+	// Milliseconds.
+	Duration int64 `json:"duration"`
+	// 0 looks without taking.
+	Cost OptInt64 `json:"cost"`
+}
+
+// GetNamespace returns the value of Namespace.
+func (s *LimitRequest) GetNamespace() string {
+	return s.Namespace
+}
+
+// GetIdentifier returns the value of Identifier.
+func (s *LimitRequest) GetIdentifier() string {
+	return s.Identifier
+}
+
+// GetLimit returns the value of Limit.
+func (s *LimitRequest) GetLimit() int64 {
+	return s.Limit
+}
+
+// GetDuration returns the value of Duration.
+func (s *LimitRequest) GetDuration() int64 {
+	return s.Duration
+}
+
+// GetCost returns the value of Cost.
+func (s *LimitRequest) GetCost() OptInt64 {
+	return s.Cost
+}
+
+// SetNamespace sets the value of Namespace.
+func (s *LimitRequest) SetNamespace(val string) {
+	s.Namespace = val
+}
+
+// SetIdentifier sets the value of Identifier.
+func (s *LimitRequest) SetIdentifier(val string) {
+	s.Identifier = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *LimitRequest) SetLimit(val int64) {
+	s.Limit = val
+}
+
+// SetDuration sets the value of Duration.
+func (s *LimitRequest) SetDuration(val int64) {
+	s.Duration = val
+}
+
+// SetCost sets the value of Cost.
+func (s *LimitRequest) SetCost(val OptInt64) {
+	s.Cost = val
+}
+
+// Ref: #/components/schemas/LimitResponse
+type LimitResponse struct {
+	Meta Meta              `json:"meta"`
+	Data LimitResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *LimitResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *LimitResponse) GetData() LimitResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *LimitResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *LimitResponse) SetData(val LimitResponseData) {
+	s.Data = val
+}
+
+type LimitResponseData struct {
+	Success bool `json:"success"`
+	// What counts; of the override where one applies.
+	Limit     int64 `json:"limit"`
+	Remaining int64 `json:"remaining"`
+	// The end of the present window.
+	Reset      int64     `json:"reset"`
+	OverrideId OptString `json:"overrideId"`
+}
+
+// GetSuccess returns the value of Success.
+func (s *LimitResponseData) GetSuccess() bool {
+	return s.Success
+}
+
+// GetLimit returns the value of Limit.
+func (s *LimitResponseData) GetLimit() int64 {
+	return s.Limit
+}
+
+// GetRemaining returns the value of Remaining.
+func (s *LimitResponseData) GetRemaining() int64 {
+	return s.Remaining
+}
+
+// GetReset returns the value of Reset.
+func (s *LimitResponseData) GetReset() int64 {
+	return s.Reset
+}
+
+// GetOverrideId returns the value of OverrideId.
+func (s *LimitResponseData) GetOverrideId() OptString {
+	return s.OverrideId
+}
+
+// SetSuccess sets the value of Success.
+func (s *LimitResponseData) SetSuccess(val bool) {
+	s.Success = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *LimitResponseData) SetLimit(val int64) {
+	s.Limit = val
+}
+
+// SetRemaining sets the value of Remaining.
+func (s *LimitResponseData) SetRemaining(val int64) {
+	s.Remaining = val
+}
+
+// SetReset sets the value of Reset.
+func (s *LimitResponseData) SetReset(val int64) {
+	s.Reset = val
+}
+
+// SetOverrideId sets the value of OverrideId.
+func (s *LimitResponseData) SetOverrideId(val OptString) {
+	s.OverrideId = val
+}
+
 // Ref: #/components/schemas/LimitResult
 type LimitResult struct {
 	ID        string `json:"id"`
@@ -1109,6 +1299,144 @@ func (s *ListKeysResponse) SetPagination(val Pagination) {
 	s.Pagination = val
 }
 
+// Ref: #/components/schemas/ListNamespacesRequest
+type ListNamespacesRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListNamespacesRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListNamespacesRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListNamespacesRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListNamespacesRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListNamespacesResponse
+type ListNamespacesResponse struct {
+	Meta       Meta        `json:"meta"`
+	Data       []Namespace `json:"data"`
+	Pagination Pagination  `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListNamespacesResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListNamespacesResponse) GetData() []Namespace {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListNamespacesResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListNamespacesResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListNamespacesResponse) SetData(val []Namespace) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListNamespacesResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/ListOverridesRequest
+type ListOverridesRequest struct {
+	// Name or id.
+	Namespace string    `json:"namespace"`
+	Limit     OptInt    `json:"limit"`
+	Cursor    OptString `json:"cursor"`
+}
+
+// GetNamespace returns the value of Namespace.
+func (s *ListOverridesRequest) GetNamespace() string {
+	return s.Namespace
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListOverridesRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListOverridesRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetNamespace sets the value of Namespace.
+func (s *ListOverridesRequest) SetNamespace(val string) {
+	s.Namespace = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListOverridesRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListOverridesRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListOverridesResponse
+type ListOverridesResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []Override `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListOverridesResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListOverridesResponse) GetData() []Override {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListOverridesResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListOverridesResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListOverridesResponse) SetData(val []Override) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListOverridesResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
 // Ref: #/components/schemas/ListRootKeysRequest
 type ListRootKeysRequest struct {
 	Limit  OptInt    `json:"limit"`
@@ -1236,6 +1564,177 @@ func (s *Meta) SetRequestId(val string) {
 // SetPropagation sets the value of Propagation.
 func (s *Meta) SetPropagation(val OptPropagation) {
 	s.Propagation = val
+}
+
+type MultiLimitRequest []LimitRequest
+
+// Ref: #/components/schemas/MultiLimitResponse
+type MultiLimitResponse struct {
+	Meta Meta                   `json:"meta"`
+	Data MultiLimitResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *MultiLimitResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *MultiLimitResponse) GetData() MultiLimitResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *MultiLimitResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *MultiLimitResponse) SetData(val MultiLimitResponseData) {
+	s.Data = val
+}
+
+type MultiLimitResponseData struct {
+	Passed bool               `json:"passed"`
+	Limits []MultiLimitResult `json:"limits"`
+}
+
+// GetPassed returns the value of Passed.
+func (s *MultiLimitResponseData) GetPassed() bool {
+	return s.Passed
+}
+
+// GetLimits returns the value of Limits.
+func (s *MultiLimitResponseData) GetLimits() []MultiLimitResult {
+	return s.Limits
+}
+
+// SetPassed sets the value of Passed.
+func (s *MultiLimitResponseData) SetPassed(val bool) {
+	s.Passed = val
+}
+
+// SetLimits sets the value of Limits.
+func (s *MultiLimitResponseData) SetLimits(val []MultiLimitResult) {
+	s.Limits = val
+}
+
+// Ref: #/components/schemas/MultiLimitResult
+type MultiLimitResult struct {
+	Namespace  string    `json:"namespace"`
+	Identifier string    `json:"identifier"`
+	Limit      int64     `json:"limit"`
+	Remaining  int64     `json:"remaining"`
+	Reset      int64     `json:"reset"`
+	Passed     bool      `json:"passed"`
+	OverrideId OptString `json:"overrideId"`
+}
+
+// GetNamespace returns the value of Namespace.
+func (s *MultiLimitResult) GetNamespace() string {
+	return s.Namespace
+}
+
+// GetIdentifier returns the value of Identifier.
+func (s *MultiLimitResult) GetIdentifier() string {
+	return s.Identifier
+}
+
+// GetLimit returns the value of Limit.
+func (s *MultiLimitResult) GetLimit() int64 {
+	return s.Limit
+}
+
+// GetRemaining returns the value of Remaining.
+func (s *MultiLimitResult) GetRemaining() int64 {
+	return s.Remaining
+}
+
+// GetReset returns the value of Reset.
+func (s *MultiLimitResult) GetReset() int64 {
+	return s.Reset
+}
+
+// GetPassed returns the value of Passed.
+func (s *MultiLimitResult) GetPassed() bool {
+	return s.Passed
+}
+
+// GetOverrideId returns the value of OverrideId.
+func (s *MultiLimitResult) GetOverrideId() OptString {
+	return s.OverrideId
+}
+
+// SetNamespace sets the value of Namespace.
+func (s *MultiLimitResult) SetNamespace(val string) {
+	s.Namespace = val
+}
+
+// SetIdentifier sets the value of Identifier.
+func (s *MultiLimitResult) SetIdentifier(val string) {
+	s.Identifier = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *MultiLimitResult) SetLimit(val int64) {
+	s.Limit = val
+}
+
+// SetRemaining sets the value of Remaining.
+func (s *MultiLimitResult) SetRemaining(val int64) {
+	s.Remaining = val
+}
+
+// SetReset sets the value of Reset.
+func (s *MultiLimitResult) SetReset(val int64) {
+	s.Reset = val
+}
+
+// SetPassed sets the value of Passed.
+func (s *MultiLimitResult) SetPassed(val bool) {
+	s.Passed = val
+}
+
+// SetOverrideId sets the value of OverrideId.
+func (s *MultiLimitResult) SetOverrideId(val OptString) {
+	s.OverrideId = val
+}
+
+// Ref: #/components/schemas/Namespace
+type Namespace struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	CreatedAt int64  `json:"createdAt"`
+}
+
+// GetID returns the value of ID.
+func (s *Namespace) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *Namespace) GetName() string {
+	return s.Name
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *Namespace) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// SetID sets the value of ID.
+func (s *Namespace) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *Namespace) SetName(val string) {
+	s.Name = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *Namespace) SetCreatedAt(val int64) {
+	s.CreatedAt = val
 }
 
 // NewNilInt64 returns new NilInt64 with value set to v.
@@ -2267,6 +2766,81 @@ func (o OptVerifyKeyRequestCredits) Or(d VerifyKeyRequestCredits) VerifyKeyReque
 	return d
 }
 
+// Ref: #/components/schemas/Override
+type Override struct {
+	OverrideId string `json:"overrideId"`
+	Identifier string `json:"identifier"`
+	Limit      int64  `json:"limit"`
+	Duration   int64  `json:"duration"`
+}
+
+// GetOverrideId returns the value of OverrideId.
+func (s *Override) GetOverrideId() string {
+	return s.OverrideId
+}
+
+// GetIdentifier returns the value of Identifier.
+func (s *Override) GetIdentifier() string {
+	return s.Identifier
+}
+
+// GetLimit returns the value of Limit.
+func (s *Override) GetLimit() int64 {
+	return s.Limit
+}
+
+// GetDuration returns the value of Duration.
+func (s *Override) GetDuration() int64 {
+	return s.Duration
+}
+
+// SetOverrideId sets the value of OverrideId.
+func (s *Override) SetOverrideId(val string) {
+	s.OverrideId = val
+}
+
+// SetIdentifier sets the value of Identifier.
+func (s *Override) SetIdentifier(val string) {
+	s.Identifier = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *Override) SetLimit(val int64) {
+	s.Limit = val
+}
+
+// SetDuration sets the value of Duration.
+func (s *Override) SetDuration(val int64) {
+	s.Duration = val
+}
+
+// Ref: #/components/schemas/OverrideRequest
+type OverrideRequest struct {
+	// Name or id.
+	Namespace  string `json:"namespace"`
+	Identifier string `json:"identifier"`
+}
+
+// GetNamespace returns the value of Namespace.
+func (s *OverrideRequest) GetNamespace() string {
+	return s.Namespace
+}
+
+// GetIdentifier returns the value of Identifier.
+func (s *OverrideRequest) GetIdentifier() string {
+	return s.Identifier
+}
+
+// SetNamespace sets the value of Namespace.
+func (s *OverrideRequest) SetNamespace(val string) {
+	s.Namespace = val
+}
+
+// SetIdentifier sets the value of Identifier.
+func (s *OverrideRequest) SetIdentifier(val string) {
+	s.Identifier = val
+}
+
 // Ref: #/components/schemas/Pagination
 type Pagination struct {
 	Cursor  OptString `json:"cursor"`
@@ -2688,6 +3262,98 @@ func (s *RootKeyRequest) GetKeyId() string {
 // SetKeyId sets the value of KeyId.
 func (s *RootKeyRequest) SetKeyId(val string) {
 	s.KeyId = val
+}
+
+// Ref: #/components/schemas/SetOverrideRequest
+type SetOverrideRequest struct {
+	// Name or id.
+	Namespace string `json:"namespace"`
+	// An identifier, or a pattern in which `*` stands for any run of characters.
+	Identifier string `json:"identifier"`
+	// 0 blocks.
+	Limit int64 `json:"limit"`
+	// Milliseconds.
+	Duration int64 `json:"duration"`
+}
+
+// GetNamespace returns the value of Namespace.
+func (s *SetOverrideRequest) GetNamespace() string {
+	return s.Namespace
+}
+
+// GetIdentifier returns the value of Identifier.
+func (s *SetOverrideRequest) GetIdentifier() string {
+	return s.Identifier
+}
+
+// GetLimit returns the value of Limit.
+func (s *SetOverrideRequest) GetLimit() int64 {
+	return s.Limit
+}
+
+// GetDuration returns the value of Duration.
+func (s *SetOverrideRequest) GetDuration() int64 {
+	return s.Duration
+}
+
+// SetNamespace sets the value of Namespace.
+func (s *SetOverrideRequest) SetNamespace(val string) {
+	s.Namespace = val
+}
+
+// SetIdentifier sets the value of Identifier.
+func (s *SetOverrideRequest) SetIdentifier(val string) {
+	s.Identifier = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *SetOverrideRequest) SetLimit(val int64) {
+	s.Limit = val
+}
+
+// SetDuration sets the value of Duration.
+func (s *SetOverrideRequest) SetDuration(val int64) {
+	s.Duration = val
+}
+
+// Ref: #/components/schemas/SetOverrideResponse
+type SetOverrideResponse struct {
+	Meta Meta                    `json:"meta"`
+	Data SetOverrideResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *SetOverrideResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *SetOverrideResponse) GetData() SetOverrideResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *SetOverrideResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *SetOverrideResponse) SetData(val SetOverrideResponseData) {
+	s.Data = val
+}
+
+type SetOverrideResponseData struct {
+	OverrideId string `json:"overrideId"`
+}
+
+// GetOverrideId returns the value of OverrideId.
+func (s *SetOverrideResponseData) GetOverrideId() string {
+	return s.OverrideId
+}
+
+// SetOverrideId sets the value of OverrideId.
+func (s *SetOverrideResponseData) SetOverrideId(val string) {
+	s.OverrideId = val
 }
 
 // Ref: #/components/schemas/UpdateCredits

@@ -50,6 +50,18 @@ type Handler interface {
 	//
 	// POST /v2/keys.deleteKey
 	DeleteKey(ctx context.Context, req *DeleteKeyRequest) (*EmptyResponse, error)
+	// DeleteNamespace implements deleteNamespace operation.
+	//
+	// Delete a namespace for good.
+	//
+	// POST /v2/ratelimit.deleteNamespace
+	DeleteNamespace(ctx context.Context, req *DeleteNamespaceRequest) (*EmptyResponse, error)
+	// DeleteOverride implements deleteOverride operation.
+	//
+	// Delete an override.
+	//
+	// POST /v2/ratelimit.deleteOverride
+	DeleteOverride(ctx context.Context, req *OverrideRequest) (*EmptyResponse, error)
 	// DeleteRootKey implements deleteRootKey operation.
 	//
 	// Delete a root key.
@@ -68,18 +80,42 @@ type Handler interface {
 	//
 	// POST /v2/keys.getKey
 	GetKey(ctx context.Context, req *GetKeyRequest) (*GetKeyResponse, error)
+	// GetOverride implements getOverride operation.
+	//
+	// Read the override that applies to an identifier.
+	//
+	// POST /v2/ratelimit.getOverride
+	GetOverride(ctx context.Context, req *OverrideRequest) (*GetOverrideResponse, error)
 	// GetRootKey implements getRootKey operation.
 	//
 	// Read a root key.
 	//
 	// POST /v2/rootKeys.getRootKey
 	GetRootKey(ctx context.Context, req *RootKeyRequest) (*GetRootKeyResponse, error)
+	// Limit implements limit operation.
+	//
+	// Take from a limit of an identifier.
+	//
+	// POST /v2/ratelimit.limit
+	Limit(ctx context.Context, req *LimitRequest) (*LimitResponse, error)
 	// ListKeys implements listKeys operation.
 	//
 	// List the keys of an API.
 	//
 	// POST /v2/apis.listKeys
 	ListKeys(ctx context.Context, req *ListKeysRequest) (*ListKeysResponse, error)
+	// ListNamespaces implements listNamespaces operation.
+	//
+	// List namespaces.
+	//
+	// POST /v2/ratelimit.listNamespaces
+	ListNamespaces(ctx context.Context, req *ListNamespacesRequest) (*ListNamespacesResponse, error)
+	// ListOverrides implements listOverrides operation.
+	//
+	// List the overrides of a namespace.
+	//
+	// POST /v2/ratelimit.listOverrides
+	ListOverrides(ctx context.Context, req *ListOverridesRequest) (*ListOverridesResponse, error)
 	// ListRootKeys implements listRootKeys operation.
 	//
 	// List root keys.
@@ -92,6 +128,12 @@ type Handler interface {
 	//
 	// GET /v2/liveness
 	Liveness(ctx context.Context) (*LivenessResponse, error)
+	// MultiLimit implements multiLimit operation.
+	//
+	// Take from several limits, from all or from none.
+	//
+	// POST /v2/ratelimit.multiLimit
+	MultiLimit(ctx context.Context, req MultiLimitRequest) (*MultiLimitResponse, error)
 	// QueryUsage implements queryUsage operation.
 	//
 	// Read usage.
@@ -104,6 +146,12 @@ type Handler interface {
 	//
 	// POST /v2/rootKeys.rerollRootKey
 	RerollRootKey(ctx context.Context, req *RerollRootKeyRequest) (*CreateKeyResponse, error)
+	// SetOverride implements setOverride operation.
+	//
+	// Set other limits for an identifier or a pattern of them.
+	//
+	// POST /v2/ratelimit.setOverride
+	SetOverride(ctx context.Context, req *SetOverrideRequest) (*SetOverrideResponse, error)
 	// UpdateKey implements updateKey operation.
 	//
 	// Change a key.

@@ -31,6 +31,15 @@ create table ratelimits (
   max bigint not null check (max >= 1), duration bigint not null check (duration >= 1), auto_apply boolean not null,
   unique (owner_id, name)
 );
+create table ratelimit_namespaces (
+  id text primary key, workspace_id text not null, name text not null, created_at bigint not null, deleted_at bigint, unique (workspace_id, name)
+);
+create index ratelimit_namespaces_by_workspace on ratelimit_namespaces (workspace_id, id) where deleted_at is null;
+create table ratelimit_overrides (
+  id text primary key, namespace_id text not null, identifier text not null, max bigint not null check (max >= 0),
+  duration bigint not null check (duration >= 1), unique (namespace_id, identifier)
+);
+create index ratelimit_overrides_by_namespace on ratelimit_overrides (namespace_id, id);
 create table permissions (
   id text primary key, workspace_id text not null, name text not null, slug text not null, folded text not null,
   description text not null, unique (workspace_id, folded)
