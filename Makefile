@@ -25,6 +25,5 @@ bench: ## measure: the server beside a bare handler, on SQLite and PostgreSQL; t
 generate: ## make internal/wire from api/openapi.yaml
 	./scripts/generate
 
-lint: ## formatting and vet
-	@test -z "$$(gofmt -l . | tee /dev/stderr)"
-	go vet ./... && go vet -tags long ./...
+lint: ## formatting, golangci-lint, the OpenAPI description
+	@./scripts/lint

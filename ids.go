@@ -8,6 +8,8 @@ import (
 
 // The identifiers are distinct types so that a signature cannot be called with the wrong one. On the wire each is a
 // prefix, an underscore and 20 lower-case letters and digits; foreign ids of any length are accepted as input.
+//
+//nolint:revive // one comment for all of them
 type (
 	WorkspaceID  string // ws_…
 	APIID        string // api_…

@@ -46,9 +46,22 @@ stop_postgres() {
 	rm -rf "$PGDIR"
 }
 
-# The official clients, in the versions that test/clients/package-lock.json names.
-install_clients() {
+# What the package-lock.json of a folder names.
+install_packages() {
 	command -v npm >/dev/null || { echo "tests need Node.js 20 or later, with npm: please install it" >&2; exit 1; }
-	(cd test/clients && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error; })
+	(cd "$1" && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error; })
+}
+
+# The official clients.
+install_clients() {
+	install_packages test/clients
 	export TOLLKEY_TEST_CLIENTS=1
+}
+
+# golangci-lint as tools/lint/go.mod names it, built into bin/ by the present Go, once.
+install_linter() {
+	local wanted have
+	wanted="$(go env GOVERSION) $(go list -C tools/lint -m -f '{{.Version}}' github.com/golangci/golangci-lint/v2)"
+	have=$(go version -m bin/golangci-lint 2>/dev/null | awk 'NR == 1 {go = $2} $1 == "mod" || $1 == "dep" {if ($2 ~ /golangci-lint\/v2$/) print go, $3}') || true
+	[ "$have" = "$wanted" ] || CGO_ENABLED=0 go build -C tools/lint -o ../../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 }

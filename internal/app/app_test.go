@@ -145,8 +145,10 @@ func refusals(t *testing.T, s server, api, key, id string) {
 		{"bad body beats bad key", "Bearer nope", "apis.createApi", `{}`, 400, "unkey/application/invalid_input", []string{"/required"}},
 		{"unknown root key", "Bearer nope", "apis.createApi", `{"name":"abc"}`, 401, "unkey/authentication/key_not_found", nil},
 		{"a key is no root key", "Bearer " + key, "apis.createApi", `{"name":"abc"}`, 401, "unkey/authentication/key_not_found", nil},
-		{"all faults at once", "Bearer " + rootKey, "keys.createKey", `{"apiId":"a","x":1,"enabled":null,"ratelimits":[{"name":"n"}]}`, 400, "unkey/application/invalid_input",
-			[]string{"/additionalProperties", "/properties/apiId/minLength", "/properties/enabled/type", "/properties/ratelimits/items/properties/name/minLength", "/properties/ratelimits/items/required"}},
+		{
+			"all faults at once", "Bearer " + rootKey, "keys.createKey", `{"apiId":"a","x":1,"enabled":null,"ratelimits":[{"name":"n"}]}`, 400, "unkey/application/invalid_input",
+			[]string{"/additionalProperties", "/properties/apiId/minLength", "/properties/enabled/type", "/properties/ratelimits/items/properties/name/minLength", "/properties/ratelimits/items/required"},
+		},
 		{"broken JSON", "Bearer " + rootKey, "apis.createApi", `{"name":`, 400, "unkey/application/invalid_input", []string{"requestBody"}},
 		{"trailing bytes", "Bearer " + rootKey, "apis.createApi", `{"name":"abc"} x`, 400, "unkey/application/invalid_input", []string{"requestBody"}},
 		{"integer as 1.0", "Bearer " + rootKey, "keys.createKey", `{"apiId":"` + api + `","byteLength":16.0}`, 400, "unkey/application/invalid_input", nil},

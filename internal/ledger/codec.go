@@ -167,12 +167,12 @@ func (d *decoder) varint() int64 {
 // than the data could fill.
 func (d *decoder) length(size int) int {
 	v, n := binary.Uvarint(d.rest)
-	if n <= 0 || v > uint64(len(d.rest)/size) {
+	if n <= 0 || v > uint64(len(d.rest)/size) { //nolint:gosec // a length is not negative
 		d.broken, d.rest = true, nil
 		return 0
 	}
 	d.rest = d.rest[n:]
-	return int(v)
+	return int(v) //nolint:gosec // at most a length
 }
 
 func (d *decoder) string() string {

@@ -37,6 +37,8 @@ func Admits(effective, cost, limit int64) bool { return effective <= limit && co
 func (w Window) ResetMillis(durationMillis int64) int64 { return (w.Number + 1) * durationMillis }
 
 // scale returns value·part/whole rounded down; part is at most whole, so that the result fits.
+//
+//nolint:gosec // none of them is negative
 func scale(value, part, whole int64) int64 {
 	if value == 0 || part == 0 {
 		return 0

@@ -2,6 +2,7 @@ package secret
 
 import (
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -38,7 +39,7 @@ func TestNew(t *testing.T) {
 		t.Error("two secrets are equal")
 	}
 	for _, n := range []int{0, 15, 256} {
-		if _, _, err := New("", n); err != ErrLength {
+		if _, _, err := New("", n); !errors.Is(err, ErrLength) {
 			t.Errorf("New with %d bytes: %v, want ErrLength", n, err)
 		}
 	}

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,20 +39,26 @@ func (r reader) each(ctx context.Context, texts map[int]string, fixed []any, val
 		for i := range size {
 			args = append(args, chunk[min(i, len(chunk)-1)])
 		}
-		rows, err := r.q.QueryContext(ctx, texts[size], args...)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			if err := scan(rows); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		if err := eachRow(ctx, r.q, scan, texts[size], args...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// eachRow runs a statement and calls scan for every row.
+func eachRow(ctx context.Context, q querier, scan func(*sql.Rows) error, text string, args ...any) error {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 var (

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -111,7 +112,7 @@ func assemble(k *store.KeyRecord, rows []keyRow, kinds []int) {
 // RootKeyByDigest implements store.Lookups.
 func (db *DB) RootKeyByDigest(ctx context.Context, d tollkey.Digest) (*store.RootKeyRecord, error) {
 	r, err := scanRootKey(db.main.reads.QueryRowContext(ctx, qRootKeyByDigest, d[:]))
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	return r, db.main.dialect.classify(err)
@@ -146,21 +147,14 @@ func (db *DB) Digests(ctx context.Context, first, last tollkey.KeyID, fn func([]
 func (db *DB) digests(ctx context.Context, text, after, until string, once bool, fn func([]tollkey.Digest) error) error {
 	for {
 		var slice []tollkey.Digest
-		rows, err := db.main.reads.QueryContext(ctx, text, after, until)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
+		err := eachRow(ctx, db.main.reads, func(rows *sql.Rows) error {
 			var digest []byte
-			if err = rows.Scan(&after, &digest); err != nil {
-				break
+			if err := rows.Scan(&after, &digest); err != nil {
+				return err
 			}
 			slice = append(slice, tollkey.Digest(digest))
-		}
-		if err == nil {
-			err = rows.Err()
-		}
-		_ = rows.Close()
+			return nil
+		}, text, after, until)
 		if err != nil || len(slice) == 0 {
 			return err
 		}

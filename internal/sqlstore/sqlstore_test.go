@@ -380,21 +380,15 @@ func TestCommittedIsRememberedAfterFolding(t *testing.T) {
 func TestStatements(t *testing.T) {
 	onBoth(t, func(t *testing.T, db *DB) {
 		for _, s := range statements {
-			stmt, err := db.main.pool.Prepare(s.text)
-			if err != nil && db.Solo() && strings.Contains(s.text, "usage_") {
-				stmt, err = db.usage.pool.Prepare(s.text)
+			f := db.main
+			if strings.Contains(s.text, "usage_") {
+				f = db.usage
 			}
-			if err != nil {
-				t.Errorf("%s: %v", s.text, err)
-				continue
-			}
-			_ = stmt.Close()
+			checkPrepares(t, f, s.text)
 		}
 		if !db.Solo() {
 			for _, text := range []string{pgLockBalances, pgSetBalances} {
-				if _, err := db.main.pool.Prepare(text); err != nil {
-					t.Errorf("%s: %v", text, err)
-				}
+				checkPrepares(t, db.main, text)
 			}
 			return
 		}
@@ -404,6 +398,15 @@ func TestStatements(t *testing.T) {
 			}
 		}
 	})
+}
+
+func checkPrepares(t *testing.T, f *file, text string) {
+	stmt, err := f.pool.Prepare(text)
+	if err != nil {
+		t.Errorf("%s: %v", text, err)
+		return
+	}
+	defer func() { _ = stmt.Close() }()
 }
 
 func checkPlan(t *testing.T, db *DB, text string) {
@@ -423,6 +426,9 @@ func checkPlan(t *testing.T, db *DB, text string) {
 		if strings.HasPrefix(detail, "SCAN") && detail != "SCAN found" /* at most one row */ && !strings.Contains(detail, "INDEX") && !strings.Contains(detail, "CONSTANT") {
 			t.Errorf("%s\n%s", text, detail)
 		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -41,6 +41,9 @@ func stored(t *testing.T, f *file) map[int]bool {
 		}
 		out[boot] = true
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	return out
 }
 

@@ -78,6 +78,8 @@ func (f *filter) has(d *tollkey.Digest) bool {
 }
 
 // probe returns the word and the bit of the i-th probe, from two independent parts of the digest.
+//
+//nolint:gosec // neither i nor a length is negative
 func (l *layer) probe(d *tollkey.Digest, i int) (word uint64, bit uint64) {
 	h := binary.LittleEndian.Uint64(d[0:8]) + uint64(i)*(binary.LittleEndian.Uint64(d[8:16])|1)
 	return (h >> 6) & uint64(len(l.words)-1), 1 << (h & 63)
