@@ -1,5 +1,6 @@
 // Package conformance is what the tests of several packages share: the suites that every implementation of a contract must
-// pass, and the databases to run them on. Only tests import it.
+// pass, and the databases to run them on. A suite knows the contract only, and asks for every promise that its comments make.
+// Only tests import it.
 package conformance
 
 import (
