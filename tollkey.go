@@ -12,6 +12,7 @@
 package tollkey
 
 import (
+	"strings"
 	"time"
 )
 
@@ -131,6 +132,9 @@ type Override struct {
 	Limit      int64 // 0 blocks
 	Duration   time.Duration
 }
+
+// Fold is how names that are unique without regard to letter case (slugs, names of roles) are compared.
+func Fold(name string) string { return strings.ToLower(name) }
 
 // Permission is a grantable slug. Slugs are unique in a workspace ignoring case and match byte for byte.
 type Permission struct {

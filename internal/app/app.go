@@ -228,6 +228,13 @@ func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
 	if _, err := a.db.PruneCounters(ctx, time.Now().UnixMilli(), slice); err != nil {
 		return err
 	}
+	for range 20 { // a permission or role with a million keys is gone from them within two minutes
+		if n, err := a.db.PruneLinks(ctx, slice); err != nil {
+			return err
+		} else if n == 0 {
+			break
+		}
+	}
 	_, err = a.db.PruneChanges(ctx, keepChanges, slice)
 	return err
 }

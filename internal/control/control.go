@@ -44,14 +44,19 @@ type change struct {
 
 // record audits one event and announces what it touched.
 func (c *change) record(event, description string, target tollkey.AuditTarget, a store.Announcement, others ...tollkey.AuditTarget) {
+	c.audit(event, description, append([]tollkey.AuditTarget{target}, others...)...)
+	c.Announce(a)
+}
+
+// audit writes down one event. Whoever calls it announces what was touched, too.
+func (c *change) audit(event, description string, targets ...tollkey.AuditTarget) {
 	c.Audit(tollkey.AuditEntry{
 		ID: tollkey.NewID("log", c.Now()), Workspace: c.caller.Workspace, Time: c.Now(), Event: event, Description: description,
 		Actor: tollkey.Actor{
 			Type: "rootkey", ID: string(c.caller.RootKey), Name: c.caller.Name, RemoteIP: c.caller.RemoteIP, UserAgent: c.caller.UserAgent,
 		},
-		Targets: append([]tollkey.AuditTarget{target}, others...), Correlation: c.correlation,
+		Targets: targets, Correlation: c.correlation,
 	})
-	c.Announce(a)
 }
 
 // mutate runs fn in a transaction and waits until its change is applied everywhere. fn may run twice.

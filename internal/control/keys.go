@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -92,26 +91,8 @@ func (c *change) attach(ctx context.Context, k *tollkey.Key, in NewKey) (err err
 	if k.Roles, err = c.roles(ctx, k.Workspace, in.Roles); err != nil {
 		return err
 	}
-	permissions, created, err := c.PutPermissions(ctx, k.Workspace, in.Permissions)
-	k.Permissions = permissions
-	for _, p := range created {
-		c.record("permission.create", "Created a permission", tollkey.AuditTarget{Type: "permission", ID: string(p.ID), Name: p.Slug}, store.Announcement{})
-	}
+	k.Permissions, _, err = c.putPermissions(ctx, in.Permissions)
 	return err
-}
-
-// roles finds roles that must all exist.
-func (c *change) roles(ctx context.Context, ws tollkey.WorkspaceID, names []string) ([]tollkey.Role, error) {
-	found, err := c.RolesByName(ctx, ws, names)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		if !slices.ContainsFunc(found, func(r tollkey.Role) bool { return strings.EqualFold(r.Name, name) }) {
-			return nil, tollkey.NotFound(tollkey.ReasonRoleNotFound, "There is no role named \""+name+"\".")
-		}
-	}
-	return found, nil
 }
 
 // GetKey reads a key of any state but deleted.

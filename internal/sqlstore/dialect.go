@@ -31,6 +31,8 @@ type dialect struct {
 	clock string
 	// lockRow is appended to a select that must lock the rows it reads.
 	lockRow string
+	// keepRow is appended to a select whose rows must not be deleted before the transaction ends.
+	keepRow string
 	// readBalances locks and reads those of the balances that exist; writeBalances writes those that it is given.
 	readBalances  func(context.Context, querier, []tollkey.BalanceID) (map[tollkey.BalanceID]int64, error)
 	writeBalances func(context.Context, querier, []tollkey.BalanceID, map[tollkey.BalanceID]int64) error
@@ -59,7 +61,7 @@ var postgresDialect = &dialect{
 	name: "postgres", goose: goose.DialectPostgres,
 	viewOptions: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 	clock:       "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)",
-	lockRow:     " for update", readBalances: lockAll, writeBalances: writeAll,
+	lockRow:     " for update", keepRow: " for key share", readBalances: lockAll, writeBalances: writeAll,
 	retryable: func(err error) bool {
 		var e *pgconn.PgError
 		return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")

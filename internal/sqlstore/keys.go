@@ -135,6 +135,7 @@ var (
 	qMarkDeleted   = query(`update keys set deleted_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qRemoveKey     = query(`delete from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qUnlimitKey    = query(`delete from ratelimits where owner_id = $1`)
+	qLiveKey       = query(`select id from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qTouchKey      = query(`update keys set updated_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qRefillKey     = query(`update keys set refill_interval = $2, refill_amount = $3, refill_day = $4 where id = $1`)
 )
@@ -166,18 +167,10 @@ func (t *tx) CreateKeys(ctx context.Context, keys []*tollkey.Key) error {
 }
 
 func (t *tx) link(ctx context.Context, k *tollkey.Key) error {
-	permissions := make([]tollkey.PermissionID, len(k.Permissions))
-	for i, p := range k.Permissions {
-		permissions[i] = p.ID
-	}
-	roles := make([]tollkey.RoleID, len(k.Roles))
-	for i, r := range k.Roles {
-		roles[i] = r.ID
-	}
-	if err := t.setLinks(ctx, qLinkPermission, "", k.ID, texts(permissions)); err != nil {
+	if err := t.changeLinks(ctx, qLinkPermissions, string(k.ID), texts(permissionIDs(k.Permissions))); err != nil {
 		return err
 	}
-	if err := t.setLinks(ctx, qLinkRole, "", k.ID, texts(roles)); err != nil {
+	if err := t.changeLinks(ctx, qLinkRoles, string(k.ID), texts(roleIDs(k.Roles))); err != nil {
 		return err
 	}
 	return t.putRateLimits(ctx, k.Workspace, string(k.ID), k.RateLimits)
@@ -211,12 +204,12 @@ func (t *tx) UpdateKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.K
 
 func (t *tx) updateLinks(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u store.KeyUpdate) error {
 	if u.Permissions != nil {
-		if err := t.setLinks(ctx, qLinkPermission, qUnlinkPermissions, id, texts(*u.Permissions)); err != nil {
+		if err := t.replaceLinks(ctx, qUnlinkPermissions, qLinkPermissions, id, texts(*u.Permissions)); err != nil {
 			return err
 		}
 	}
 	if u.Roles != nil {
-		if err := t.setLinks(ctx, qLinkRole, qUnlinkRoles, id, texts(*u.Roles)); err != nil {
+		if err := t.replaceLinks(ctx, qUnlinkRoles, qLinkRoles, id, texts(*u.Roles)); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"slices"
 	"time"
@@ -19,7 +20,7 @@ func (db *DB) View(ctx context.Context, fn func(store.Reader) error) error {
 func (db *DB) Update(ctx context.Context, now time.Time, fn func(store.Tx) error) (int64, error) {
 	var change int64
 	err := db.main.update(ctx, func(q querier) error {
-		t := &tx{reader: reader{q}, now: time.UnixMilli(now.UnixMilli()), lockRow: db.main.dialect.lockRow}
+		t := &tx{reader: reader{q}, now: time.UnixMilli(now.UnixMilli()), lockRow: db.main.dialect.lockRow, keepRow: db.main.dialect.keepRow}
 		if err := fn(t); err != nil {
 			return err
 		}
@@ -44,6 +45,7 @@ type tx struct {
 	reader
 	now      time.Time
 	lockRow  string
+	keepRow  string
 	audit    []tollkey.AuditEntry
 	announce store.Announcement
 	wanted   bool
@@ -78,8 +80,7 @@ type changeBody struct {
 var (
 	qNextNumber   = query(`update feed set number = number + 1 where id = 1 returning number`)
 	qInsertChange = query(`insert into changes (number, at, kind, body) values ($1, $2, $3, $4)`)
-	qInsertAudit  = query(`insert into audit_entries (id, workspace_id, at, event, description, actor, targets, correlation, change)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`)
+	qInsertAudit  = rowList(`insert into audit_entries (id, workspace_id, at, event, description, actor, targets, correlation, change)`, 9, "")
 )
 
 // finish writes what was audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
@@ -101,12 +102,14 @@ func (t *tx) finish(ctx context.Context) (int64, error) {
 			return 0, err
 		}
 	}
+	entries := make([][]any, len(t.audit))
 	for i := range t.audit {
-		if err := t.insertAudit(ctx, &t.audit[i], number); err != nil {
+		var err error
+		if entries[i], err = t.auditRow(&t.audit[i], number); err != nil {
 			return 0, err
 		}
 	}
-	return number, nil
+	return number, t.insertRows(ctx, qInsertAudit, entries, func(*sql.Rows) error { return nil })
 }
 
 func (t *tx) change() (tollkey.ChangeKind, changeBody) {
@@ -123,18 +126,15 @@ func (t *tx) change() (tollkey.ChangeKind, changeBody) {
 	return kind, body
 }
 
-func (t *tx) insertAudit(ctx context.Context, e *tollkey.AuditEntry, number int64) error {
+func (t *tx) auditRow(e *tollkey.AuditEntry, number int64) ([]any, error) {
 	actor, err := json.Marshal(e.Actor)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	targets, err := json.Marshal(e.Targets)
-	if err != nil {
-		return err
-	}
-	_, err = t.q.ExecContext(ctx, qInsertAudit, e.ID, string(e.Workspace), t.now.UnixMilli(), e.Event, e.Description,
-		string(actor), string(targets), e.Correlation, number)
-	return err
+	return []any{
+		e.ID, string(e.Workspace), t.now.UnixMilli(), e.Event, e.Description, string(actor), string(targets), e.Correlation, number,
+	}, err
 }
 
 // millis stores a time; the zero time is null.

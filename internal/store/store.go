@@ -32,6 +32,8 @@ type Store interface {
 	// while another holder's lease is live. Release gives it back early.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
 	Release(ctx context.Context, name, holder string) error
+	// PruneLinks removes up to limit links of keys to permissions and roles that were deleted, and reports how many.
+	PruneLinks(ctx context.Context, limit int) (int, error)
 }
 
 // Lookups are the hot path's cold reads. Each is one indexed statement, hence one snapshot.
@@ -142,9 +144,18 @@ type Reader interface {
 	// ListOverrides returns overrides of a namespace, deleted or not, by ascending id.
 	ListOverrides(ctx context.Context, ns tollkey.NamespaceID, page Page) ([]tollkey.Override, error)
 
-	// PermissionsBySlug returns those that exist, matching without regard to case, ordered by slug.
+	// Permission returns the one with that id, or else with that slug without regard to case.
+	Permission(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Permission, error)
+	// ListPermissions returns those by ascending id in whose id, name, slug or description search occurs, without regard to case; "" = all.
+	ListPermissions(ctx context.Context, ws tollkey.WorkspaceID, search string, page Page) ([]tollkey.Permission, error)
+	// PermissionsBySlug returns those that exist, matching without regard to case, ordered by slug. In a Tx they cannot be deleted before it ends.
 	PermissionsBySlug(ctx context.Context, ws tollkey.WorkspaceID, slugs []string) ([]tollkey.Permission, error)
-	// RolesByName returns those that exist, matching without regard to case, ordered by name, with their permissions.
+	// Role returns the one with that id, or else with that name without regard to case, with its permissions.
+	Role(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Role, error)
+	// ListRoles is like ListPermissions, for id, name and description; with their permissions.
+	ListRoles(ctx context.Context, ws tollkey.WorkspaceID, search string, page Page) ([]tollkey.Role, error)
+	// RolesByName returns those that exist, matching without regard to case, ordered by name, with their permissions. In a Tx they cannot be
+	// deleted before it ends.
 	RolesByName(ctx context.Context, ws tollkey.WorkspaceID, names []string) ([]tollkey.Role, error)
 }
 
@@ -191,12 +202,25 @@ type Tx interface {
 	// converge on one.
 	PutIdentity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (id tollkey.IdentityID, created bool, err error)
 	// PutPermissions returns one permission per slug, making those that do not exist in any letter case. The result is
-	// ordered by slug, without repeats; created holds the new ones.
+	// ordered by slug, without repeats, and cannot be deleted before the transaction ends; created holds the new ones.
 	PutPermissions(ctx context.Context, ws tollkey.WorkspaceID, slugs []string) (all, created []tollkey.Permission, err error)
 	// CreatePermission is a conflict when the slug exists in any letter case.
 	CreatePermission(ctx context.Context, ws tollkey.WorkspaceID, p *tollkey.Permission) error
+	// DeletePermission removes the permission that Permission would return, and its links, and returns it with the roles that held it. What
+	// it returns of them is complete: a transaction that gives it to a role either came first or does not find it.
+	DeletePermission(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Permission, []tollkey.RoleID, error)
 	// CreateRole inserts the role and its links; a name that exists in any letter case is a conflict.
 	CreateRole(ctx context.Context, ws tollkey.WorkspaceID, r *tollkey.Role) error
+	// DeleteRole removes the role that Role would return, and its links, and returns it without its permissions.
+	DeleteRole(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Role, error)
+	// LockRole returns the role and makes transactions that change its permissions follow one another, so that what it returns stays true.
+	LockRole(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.RoleID) (*tollkey.Role, error)
+	// ChangeRolePermissions adds and removes permissions of a role; what it holds already, or does not hold, is no error.
+	ChangeRolePermissions(ctx context.Context, id tollkey.RoleID, add, remove []tollkey.PermissionID) error
+	// LockKey is Key, and makes transactions that change the key follow one another, so that what it returns stays true.
+	LockKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) (*tollkey.Key, error)
+	// ChangeKeyLinks adds and removes direct permissions and roles of a key and sets UpdatedAt; what it has already, or has not, is no error.
+	ChangeKeyLinks(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, add, remove KeyLinks) error
 
 	// PutNamespaces makes those of the names that do not exist, deleted ones included, and returns the new ones; concurrent calls converge.
 	PutNamespaces(ctx context.Context, ws tollkey.WorkspaceID, names []string) (created []tollkey.Namespace, err error)
@@ -236,6 +260,12 @@ type KeyUpdate struct {
 	Roles       *[]tollkey.RoleID       // the whole set
 	Digest      *tollkey.Digest         // with Start: a new secret
 	Start       *string
+}
+
+// KeyLinks are permissions and roles that a key has directly.
+type KeyLinks struct {
+	Permissions []tollkey.PermissionID
+	Roles       []tollkey.RoleID
 }
 
 // RootKeyUpdate holds the fields to write; a nil pointer leaves a field alone.

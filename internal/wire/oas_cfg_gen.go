@@ -12,6 +12,7 @@ import (
 )
 
 var regexMap = map[string]ogenregex.Regexp{
+	"^[a-zA-Z0-9_-]+$":      ogenregex.MustCompile("^[a-zA-Z0-9_-]+$"),
 	"^[a-zA-Z0-9_.-]+$":     ogenregex.MustCompile("^[a-zA-Z0-9_.-]+$"),
 	"^[a-zA-Z0-9_:\\-.*]+$": ogenregex.MustCompile("^[a-zA-Z0-9_:\\-.*]+$"),
 	"^[a-zA-Z0-9_]+$":       ogenregex.MustCompile("^[a-zA-Z0-9_]+$"),

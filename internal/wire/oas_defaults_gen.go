@@ -71,6 +71,22 @@ func (s *ListOverridesRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *ListPermissionsRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *ListRolesRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *ListRootKeysRequest) setDefaults() {
 	{
 		val := int(100)

@@ -728,6 +728,58 @@ func (s *GetOverrideResponse) SetData(val Override) {
 	s.Data = val
 }
 
+// Ref: #/components/schemas/GetPermissionResponse
+type GetPermissionResponse struct {
+	Meta Meta       `json:"meta"`
+	Data Permission `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *GetPermissionResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *GetPermissionResponse) GetData() Permission {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *GetPermissionResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *GetPermissionResponse) SetData(val Permission) {
+	s.Data = val
+}
+
+// Ref: #/components/schemas/GetRoleResponse
+type GetRoleResponse struct {
+	Meta Meta `json:"meta"`
+	Data Role `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *GetRoleResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *GetRoleResponse) GetData() Role {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *GetRoleResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *GetRoleResponse) SetData(val Role) {
+	s.Data = val
+}
+
 // Ref: #/components/schemas/GetRootKeyResponse
 type GetRootKeyResponse struct {
 	Meta Meta        `json:"meta"`
@@ -949,6 +1001,58 @@ func (s *Key) SetIdentity(val OptIdentity) {
 // SetRatelimits sets the value of Ratelimits.
 func (s *Key) SetRatelimits(val []RatelimitResponse) {
 	s.Ratelimits = val
+}
+
+// Ref: #/components/schemas/KeyPermissionsRequest
+type KeyPermissionsRequest struct {
+	KeyId       string   `json:"keyId"`
+	Permissions []string `json:"permissions"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *KeyPermissionsRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *KeyPermissionsRequest) GetPermissions() []string {
+	return s.Permissions
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *KeyPermissionsRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *KeyPermissionsRequest) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+// Ref: #/components/schemas/KeyRolesRequest
+type KeyRolesRequest struct {
+	KeyId string   `json:"keyId"`
+	Roles []string `json:"roles"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *KeyRolesRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetRoles returns the value of Roles.
+func (s *KeyRolesRequest) GetRoles() []string {
+	return s.Roles
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *KeyRolesRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetRoles sets the value of Roles.
+func (s *KeyRolesRequest) SetRoles(val []string) {
+	s.Roles = val
 }
 
 // Ref: #/components/schemas/LimitRequest
@@ -1434,6 +1538,156 @@ func (s *ListOverridesResponse) SetData(val []Override) {
 
 // SetPagination sets the value of Pagination.
 func (s *ListOverridesResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/ListPermissionsRequest
+type ListPermissionsRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+	// Occurs in id, name, slug or description, in any letter case.
+	Search OptString `json:"search"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListPermissionsRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListPermissionsRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetSearch returns the value of Search.
+func (s *ListPermissionsRequest) GetSearch() OptString {
+	return s.Search
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListPermissionsRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListPermissionsRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetSearch sets the value of Search.
+func (s *ListPermissionsRequest) SetSearch(val OptString) {
+	s.Search = val
+}
+
+// Ref: #/components/schemas/ListPermissionsResponse
+type ListPermissionsResponse struct {
+	Meta       Meta         `json:"meta"`
+	Data       []Permission `json:"data"`
+	Pagination Pagination   `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListPermissionsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListPermissionsResponse) GetData() []Permission {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListPermissionsResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListPermissionsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListPermissionsResponse) SetData(val []Permission) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListPermissionsResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/ListRolesRequest
+type ListRolesRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+	// Occurs in id, name or description, in any letter case.
+	Search OptString `json:"search"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListRolesRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListRolesRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetSearch returns the value of Search.
+func (s *ListRolesRequest) GetSearch() OptString {
+	return s.Search
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListRolesRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListRolesRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetSearch sets the value of Search.
+func (s *ListRolesRequest) SetSearch(val OptString) {
+	s.Search = val
+}
+
+// Ref: #/components/schemas/ListRolesResponse
+type ListRolesResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []Role     `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListRolesResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListRolesResponse) GetData() []Role {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListRolesResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListRolesResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListRolesResponse) SetData(val []Role) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListRolesResponse) SetPagination(val Pagination) {
 	s.Pagination = val
 }
 
@@ -2867,6 +3121,96 @@ func (s *Pagination) SetHasMore(val bool) {
 	s.HasMore = val
 }
 
+// Ref: #/components/schemas/Permission
+type Permission struct {
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Slug        string    `json:"slug"`
+	Description OptString `json:"description"`
+}
+
+// GetID returns the value of ID.
+func (s *Permission) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *Permission) GetName() string {
+	return s.Name
+}
+
+// GetSlug returns the value of Slug.
+func (s *Permission) GetSlug() string {
+	return s.Slug
+}
+
+// GetDescription returns the value of Description.
+func (s *Permission) GetDescription() OptString {
+	return s.Description
+}
+
+// SetID sets the value of ID.
+func (s *Permission) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *Permission) SetName(val string) {
+	s.Name = val
+}
+
+// SetSlug sets the value of Slug.
+func (s *Permission) SetSlug(val string) {
+	s.Slug = val
+}
+
+// SetDescription sets the value of Description.
+func (s *Permission) SetDescription(val OptString) {
+	s.Description = val
+}
+
+// Ref: #/components/schemas/PermissionRequest
+type PermissionRequest struct {
+	// An id or a slug.
+	Permission string `json:"permission"`
+}
+
+// GetPermission returns the value of Permission.
+func (s *PermissionRequest) GetPermission() string {
+	return s.Permission
+}
+
+// SetPermission sets the value of Permission.
+func (s *PermissionRequest) SetPermission(val string) {
+	s.Permission = val
+}
+
+// Ref: #/components/schemas/PermissionsResponse
+type PermissionsResponse struct {
+	Meta Meta         `json:"meta"`
+	Data []Permission `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *PermissionsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *PermissionsResponse) GetData() []Permission {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *PermissionsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *PermissionsResponse) SetData(val []Permission) {
+	s.Data = val
+}
+
 // Which nodes have applied the change when the answer is sent.
 // Ref: #/components/schemas/Propagation
 type Propagation struct {
@@ -3132,6 +3476,96 @@ func (s *RerollRootKeyRequest) SetExpiration(val int64) {
 	s.Expiration = val
 }
 
+// Ref: #/components/schemas/Role
+type Role struct {
+	ID          string       `json:"id"`
+	Name        string       `json:"name"`
+	Description OptString    `json:"description"`
+	Permissions []Permission `json:"permissions"`
+}
+
+// GetID returns the value of ID.
+func (s *Role) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *Role) GetName() string {
+	return s.Name
+}
+
+// GetDescription returns the value of Description.
+func (s *Role) GetDescription() OptString {
+	return s.Description
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *Role) GetPermissions() []Permission {
+	return s.Permissions
+}
+
+// SetID sets the value of ID.
+func (s *Role) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *Role) SetName(val string) {
+	s.Name = val
+}
+
+// SetDescription sets the value of Description.
+func (s *Role) SetDescription(val OptString) {
+	s.Description = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *Role) SetPermissions(val []Permission) {
+	s.Permissions = val
+}
+
+// Ref: #/components/schemas/RoleRequest
+type RoleRequest struct {
+	// An id or a name.
+	Role string `json:"role"`
+}
+
+// GetRole returns the value of Role.
+func (s *RoleRequest) GetRole() string {
+	return s.Role
+}
+
+// SetRole sets the value of Role.
+func (s *RoleRequest) SetRole(val string) {
+	s.Role = val
+}
+
+// Ref: #/components/schemas/RolesResponse
+type RolesResponse struct {
+	Meta Meta   `json:"meta"`
+	Data []Role `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *RolesResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *RolesResponse) GetData() []Role {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *RolesResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *RolesResponse) SetData(val []Role) {
+	s.Data = val
+}
+
 type RootKey struct {
 	Token string
 	Roles []string
@@ -3264,6 +3698,58 @@ func (s *RootKeyRequest) SetKeyId(val string) {
 	s.KeyId = val
 }
 
+// Ref: #/components/schemas/SetKeyPermissionsRequest
+type SetKeyPermissionsRequest struct {
+	KeyId       string   `json:"keyId"`
+	Permissions []string `json:"permissions"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *SetKeyPermissionsRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *SetKeyPermissionsRequest) GetPermissions() []string {
+	return s.Permissions
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *SetKeyPermissionsRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *SetKeyPermissionsRequest) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+// Ref: #/components/schemas/SetKeyRolesRequest
+type SetKeyRolesRequest struct {
+	KeyId string   `json:"keyId"`
+	Roles []string `json:"roles"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *SetKeyRolesRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetRoles returns the value of Roles.
+func (s *SetKeyRolesRequest) GetRoles() []string {
+	return s.Roles
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *SetKeyRolesRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetRoles sets the value of Roles.
+func (s *SetKeyRolesRequest) SetRoles(val []string) {
+	s.Roles = val
+}
+
 // Ref: #/components/schemas/SetOverrideRequest
 type SetOverrideRequest struct {
 	// Name or id.
@@ -3354,6 +3840,32 @@ func (s *SetOverrideResponseData) GetOverrideId() string {
 // SetOverrideId sets the value of OverrideId.
 func (s *SetOverrideResponseData) SetOverrideId(val string) {
 	s.OverrideId = val
+}
+
+// Ref: #/components/schemas/SetRolePermissionsRequest
+type SetRolePermissionsRequest struct {
+	RoleId      string   `json:"roleId"`
+	Permissions []string `json:"permissions"`
+}
+
+// GetRoleId returns the value of RoleId.
+func (s *SetRolePermissionsRequest) GetRoleId() string {
+	return s.RoleId
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *SetRolePermissionsRequest) GetPermissions() []string {
+	return s.Permissions
+}
+
+// SetRoleId sets the value of RoleId.
+func (s *SetRolePermissionsRequest) SetRoleId(val string) {
+	s.RoleId = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *SetRolePermissionsRequest) SetPermissions(val []string) {
+	s.Permissions = val
 }
 
 // Ref: #/components/schemas/UpdateCredits

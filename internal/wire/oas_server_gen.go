@@ -8,6 +8,18 @@ import (
 
 // Handler handles operations described by OpenAPI v3 specification.
 type Handler interface {
+	// AddPermissions implements addPermissions operation.
+	//
+	// A slug that does not exist is made, which needs rbac.*.create_permission.
+	//
+	// POST /v2/keys.addPermissions
+	AddPermissions(ctx context.Context, req *KeyPermissionsRequest) (*PermissionsResponse, error)
+	// AddRoles implements addRoles operation.
+	//
+	// Give a key roles.
+	//
+	// POST /v2/keys.addRoles
+	AddRoles(ctx context.Context, req *KeyRolesRequest) (*RolesResponse, error)
 	// CreateApi implements createApi operation.
 	//
 	// Create an API.
@@ -28,7 +40,7 @@ type Handler interface {
 	CreatePermission(ctx context.Context, req *CreatePermissionRequest) (*CreatePermissionResponse, error)
 	// CreateRole implements createRole operation.
 	//
-	// Create a role.
+	// A slug that does not exist is made, which needs rbac.*.create_permission.
 	//
 	// POST /v2/permissions.createRole
 	CreateRole(ctx context.Context, req *CreateRoleRequest) (*CreateRoleResponse, error)
@@ -62,6 +74,18 @@ type Handler interface {
 	//
 	// POST /v2/ratelimit.deleteOverride
 	DeleteOverride(ctx context.Context, req *OverrideRequest) (*EmptyResponse, error)
+	// DeletePermission implements deletePermission operation.
+	//
+	// Delete a permission.
+	//
+	// POST /v2/permissions.deletePermission
+	DeletePermission(ctx context.Context, req *PermissionRequest) (*EmptyResponse, error)
+	// DeleteRole implements deleteRole operation.
+	//
+	// Delete a role.
+	//
+	// POST /v2/permissions.deleteRole
+	DeleteRole(ctx context.Context, req *RoleRequest) (*EmptyResponse, error)
 	// DeleteRootKey implements deleteRootKey operation.
 	//
 	// Delete a root key.
@@ -86,6 +110,18 @@ type Handler interface {
 	//
 	// POST /v2/ratelimit.getOverride
 	GetOverride(ctx context.Context, req *OverrideRequest) (*GetOverrideResponse, error)
+	// GetPermission implements getPermission operation.
+	//
+	// Read a permission.
+	//
+	// POST /v2/permissions.getPermission
+	GetPermission(ctx context.Context, req *PermissionRequest) (*GetPermissionResponse, error)
+	// GetRole implements getRole operation.
+	//
+	// Read a role.
+	//
+	// POST /v2/permissions.getRole
+	GetRole(ctx context.Context, req *RoleRequest) (*GetRoleResponse, error)
 	// GetRootKey implements getRootKey operation.
 	//
 	// Read a root key.
@@ -116,6 +152,18 @@ type Handler interface {
 	//
 	// POST /v2/ratelimit.listOverrides
 	ListOverrides(ctx context.Context, req *ListOverridesRequest) (*ListOverridesResponse, error)
+	// ListPermissions implements listPermissions operation.
+	//
+	// List permissions.
+	//
+	// POST /v2/permissions.listPermissions
+	ListPermissions(ctx context.Context, req *ListPermissionsRequest) (*ListPermissionsResponse, error)
+	// ListRoles implements listRoles operation.
+	//
+	// List roles.
+	//
+	// POST /v2/permissions.listRoles
+	ListRoles(ctx context.Context, req *ListRolesRequest) (*ListRolesResponse, error)
 	// ListRootKeys implements listRootKeys operation.
 	//
 	// List root keys.
@@ -140,6 +188,18 @@ type Handler interface {
 	//
 	// POST /v2/usage.query
 	QueryUsage(ctx context.Context, req *UsageRequest) (*UsageResponse, error)
+	// RemovePermissions implements removePermissions operation.
+	//
+	// Take permissions from a key.
+	//
+	// POST /v2/keys.removePermissions
+	RemovePermissions(ctx context.Context, req *KeyPermissionsRequest) (*PermissionsResponse, error)
+	// RemoveRoles implements removeRoles operation.
+	//
+	// Take roles from a key.
+	//
+	// POST /v2/keys.removeRoles
+	RemoveRoles(ctx context.Context, req *KeyRolesRequest) (*RolesResponse, error)
 	// RerollRootKey implements rerollRootKey operation.
 	//
 	// Replace a root key's secret.
@@ -152,6 +212,24 @@ type Handler interface {
 	//
 	// POST /v2/ratelimit.setOverride
 	SetOverride(ctx context.Context, req *SetOverrideRequest) (*SetOverrideResponse, error)
+	// SetPermissions implements setPermissions operation.
+	//
+	// A slug that does not exist is made, which needs rbac.*.create_permission.
+	//
+	// POST /v2/keys.setPermissions
+	SetPermissions(ctx context.Context, req *SetKeyPermissionsRequest) (*PermissionsResponse, error)
+	// SetRolePermissions implements setRolePermissions operation.
+	//
+	// A slug that does not exist is made, which needs rbac.*.create_permission.
+	//
+	// POST /v2/permissions.setRolePermissions
+	SetRolePermissions(ctx context.Context, req *SetRolePermissionsRequest) (*PermissionsResponse, error)
+	// SetRoles implements setRoles operation.
+	//
+	// Replace a key's roles.
+	//
+	// POST /v2/keys.setRoles
+	SetRoles(ctx context.Context, req *SetKeyRolesRequest) (*RolesResponse, error)
 	// UpdateKey implements updateKey operation.
 	//
 	// Change a key.

@@ -42,18 +42,21 @@ create table ratelimit_overrides (
 create index ratelimit_overrides_by_namespace on ratelimit_overrides (namespace_id, id);
 create table permissions (
   id text primary key, workspace_id text not null, name text not null, slug text not null, folded text not null,
-  description text not null, unique (workspace_id, folded)
+  description text not null, search text not null, unique (workspace_id, folded)
 );
+create index permissions_by_workspace on permissions (workspace_id, id);
 create table roles (
   id text primary key, workspace_id text not null, name text not null, folded text not null, description text not null,
-  unique (workspace_id, folded)
+  search text not null, unique (workspace_id, folded)
 );
+create index roles_by_workspace on roles (workspace_id, id);
 create table role_permissions (role_id text not null, permission_id text not null, primary key (role_id, permission_id));
 create index role_permissions_by_permission on role_permissions (permission_id);
 create table key_permissions (key_id text not null, permission_id text not null, primary key (key_id, permission_id));
 create index key_permissions_by_permission on key_permissions (permission_id);
 create table key_roles (key_id text not null, role_id text not null, primary key (key_id, role_id));
 create index key_roles_by_role on key_roles (role_id);
+create table removed (id text primary key);
 create table balances (
   id text primary key, remaining bigint not null check (remaining between 0 and 1000000000000000)
 );
