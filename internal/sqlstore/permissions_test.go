@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/store"
@@ -217,6 +218,59 @@ func TestLinkingAgainstDeleting(t *testing.T) {
 			t.Errorf("%d links lead nowhere", left)
 		}
 	})
+}
+
+// TestDeletingWaitsForLinking stops a transaction that has linked a permission to a role before its commit, and deletes the permission meanwhile.
+func TestDeletingWaitsForLinking(t *testing.T) {
+	onBoth(t, func(t *testing.T, db *DB) {
+		ctx := context.Background()
+		update(t, db, func(tx store.Tx) error {
+			_, _, err := tx.PutPermissions(ctx, ws, []string{"p"})
+			return errors.Join(err, tx.CreateRole(ctx, ws, &tollkey.Role{ID: "role_1", Name: "r"}))
+		})
+		deleted := make(chan struct{})
+		update(t, db, func(tx store.Tx) error {
+			all, _, err := tx.PutPermissions(ctx, ws, []string{"p"})
+			if err != nil {
+				return err
+			}
+			go func() {
+				defer close(deleted)
+				_, err := db.Update(ctx, now, func(tx store.Tx) error {
+					_, roles, err := tx.DeletePermission(ctx, ws, "p")
+					if err == nil && !slices.Equal(roles, []tollkey.RoleID{"role_1"}) {
+						err = fmt.Errorf("held by %v", roles)
+					}
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}()
+			for waits(t, db) == 0 {
+				select {
+				case <-deleted:
+					return errors.New("the permission was deleted while it was being linked")
+				case <-time.After(time.Millisecond):
+				}
+			}
+			return tx.ChangeRolePermissions(ctx, "role_1", permissionIDs(all), nil)
+		})
+		<-deleted
+		if left := orphans(t, db); left != 0 {
+			t.Errorf("%d links lead nowhere", left)
+		}
+	})
+}
+
+// waits counts the transactions that wait for another.
+func waits(t *testing.T, db *DB) int {
+	if !db.Solo() {
+		return count(t, db, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+	}
+	db.main.writer.mu.Lock()
+	defer db.main.writer.mu.Unlock()
+	return len(db.main.writer.normal)
 }
 
 // TestChangesOfOneKeyAddUp adds and removes different permissions of one key at once.
