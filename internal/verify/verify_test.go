@@ -118,6 +118,19 @@ func (r *rig) create(t testing.TB, secret string, edit func(*tollkey.Key)) {
 	})
 }
 
+// createHolder makes the key k with the permission "direct" and the role "Role", which holds "through.role".
+func (r *rig) createHolder(t testing.TB) {
+	t.Helper()
+	var held []tollkey.Permission // "direct", "through.role"
+	r.change(t, func(tx store.Tx) (err error) {
+		if held, _, err = tx.PutPermissions(t.Context(), ws, []string{"direct", "through.role"}); err != nil {
+			return err
+		}
+		return tx.CreateRole(t.Context(), ws, &tollkey.Role{ID: "role_1", Name: "Role", Permissions: held[1:]})
+	})
+	r.create(t, "k", func(k *tollkey.Key) { k.Permissions, k.Roles = held[:1], []tollkey.Role{{ID: "role_1"}} })
+}
+
 func (r *rig) ask(t testing.TB, q Question) Verification {
 	t.Helper()
 	v, err := r.Verify(context.Background(), r.caller, &q)
@@ -221,37 +234,69 @@ func TestInventedKeysReadNothing(t *testing.T) {
 // TestFillIsNeverStale stops a fill between its read and its publication, applies each kind of change there, and asks again.
 func TestFillIsNeverStale(t *testing.T) {
 	off, past := false, time.UnixMilli(1)
+	const none = ""
 	for name, c := range map[string]struct {
+		query  string
 		change func(store.Tx) error
 		want   tollkey.Outcome
 	}{
-		"key disabled": {func(tx store.Tx) error {
+		"permission deleted": {"direct", func(tx store.Tx) error {
+			p, _, err := tx.DeletePermission(context.Background(), ws, "direct")
+			tx.Announce(store.Announcement{Cells: []string{string(p.ID)}})
+			return err
+		}, tollkey.OutcomeInsufficientPermissions},
+		"permission of a role deleted": {"through.role", func(tx store.Tx) error {
+			_, roles, err := tx.DeletePermission(context.Background(), ws, "through.role")
+			tx.Announce(store.Announcement{Cells: []string{string(roles[0])}})
+			return err
+		}, tollkey.OutcomeInsufficientPermissions},
+		"permission taken from the role": {"through.role", func(tx store.Tx) error {
+			role, err := tx.LockRole(context.Background(), ws, "role_1")
+			tx.Announce(store.Announcement{Cells: []string{"role_1"}})
+			return errors.Join(err, tx.ChangeRolePermissions(context.Background(), "role_1", nil, []tollkey.PermissionID{role.Permissions[0].ID}))
+		}, tollkey.OutcomeInsufficientPermissions},
+		"permission given to the role": {"later", func(tx store.Tx) error {
+			later, _, err := tx.PutPermissions(context.Background(), ws, []string{"later"})
+			tx.Announce(store.Announcement{Cells: []string{"role_1"}})
+			return errors.Join(err, tx.ChangeRolePermissions(context.Background(), "role_1", []tollkey.PermissionID{later[0].ID}, nil))
+		}, tollkey.OutcomeValid},
+		"role deleted": {"through.role", func(tx store.Tx) error {
+			_, err := tx.DeleteRole(context.Background(), ws, "Role")
+			tx.Announce(store.Announcement{Cells: []string{"role_1"}})
+			return err
+		}, tollkey.OutcomeInsufficientPermissions},
+		"permission taken from the key": {"direct", func(tx store.Tx) error {
+			k, err := tx.LockKey(context.Background(), ws, "key_k")
+			tx.Announce(store.Announcement{Cells: []string{"key_k"}})
+			return errors.Join(err, tx.ChangeKeyLinks(context.Background(), ws, "key_k", store.KeyLinks{}, store.KeyLinks{Permissions: []tollkey.PermissionID{k.Permissions[0].ID}}))
+		}, tollkey.OutcomeInsufficientPermissions},
+		"key disabled": {none, func(tx store.Tx) error {
 			tx.Announce(store.Announcement{Cells: []string{"key_k"}})
 			return tx.UpdateKey(context.Background(), ws, "key_k", store.KeyUpdate{Enabled: &off})
 		}, tollkey.OutcomeDisabled},
-		"key expired": {func(tx store.Tx) error {
+		"key expired": {none, func(tx store.Tx) error {
 			tx.Announce(store.Announcement{Cells: []string{"key_k"}})
 			return tx.UpdateKey(context.Background(), ws, "key_k", store.KeyUpdate{Expires: &past})
 		}, tollkey.OutcomeExpired},
-		"key deleted": {func(tx store.Tx) error {
+		"key deleted": {none, func(tx store.Tx) error {
 			tx.Announce(store.Announcement{Cells: []string{"key_k"}})
 			return tx.DeleteKey(context.Background(), ws, "key_k", true)
 		}, tollkey.OutcomeNotFound},
-		"API deleted": {func(tx store.Tx) error {
+		"API deleted": {none, func(tx store.Tx) error {
 			tx.Announce(store.Announcement{Cells: []string{"api_1"}})
 			return tx.DeleteAPI(context.Background(), ws, "api_1")
 		}, tollkey.OutcomeNotFound},
-		"everything flushed": {func(tx store.Tx) error {
+		"everything flushed": {none, func(tx store.Tx) error {
 			tx.Announce(store.Announcement{Flush: true})
 			return tx.UpdateKey(context.Background(), ws, "key_k", store.KeyUpdate{Enabled: &off})
 		}, tollkey.OutcomeDisabled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			r.create(t, "k", nil)
+			r.createHolder(t)
 			r.between = func() { r.change(t, c.change) }
-			r.ask(t, Question{Secret: "k"}) // asked before the change: any answer is right
-			if v := r.ask(t, Question{Secret: "k"}); v.Outcome != c.want {
+			r.ask(t, Question{Secret: "k", Permissions: c.query}) // asked before the change: any answer is right
+			if v := r.ask(t, Question{Secret: "k", Permissions: c.query}); v.Outcome != c.want {
 				t.Errorf("after the change: %s, want %s", v.Outcome, c.want)
 			}
 		})
