@@ -117,8 +117,12 @@ func (t *tx) PutPermissions(ctx context.Context, ws tollkey.WorkspaceID, slugs [
 // missing returns the permissions to make: those of spelled that all lacks, in one order for everybody, since each may have to wait for another
 // transaction that makes the same.
 func missing(spelled map[string]string, all []tollkey.Permission, now time.Time) (out []tollkey.Permission) {
+	exists := make(map[string]bool, len(all))
+	for _, p := range all {
+		exists[fold(p.Slug)] = true
+	}
 	for _, key := range slices.Sorted(maps.Keys(spelled)) {
-		if !slices.ContainsFunc(all, func(p tollkey.Permission) bool { return fold(p.Slug) == key }) {
+		if !exists[key] {
 			out = append(out, tollkey.Permission{ID: tollkey.PermissionID(tollkey.NewID("perm", now)), Name: spelled[key], Slug: spelled[key]})
 		}
 	}
