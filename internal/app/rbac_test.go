@@ -11,11 +11,12 @@ func TestPermissionsReachVerification(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
-			defer start(t, c)()
-			_, data := call(t, "apis.createApi", `{"name":"payments"}`)
-			_, made := call(t, "keys.createKey", `{"apiId":"`+data["apiId"].(string)+`"}`)
-			_, role := call(t, "permissions.createRole", `{"name":"Reader","permissions":["docs.read"]}`)
-			_, write := call(t, "permissions.createPermission", `{"name":"Write","slug":"docs.write"}`)
+			s, stop := start(t, c)
+			defer stop()
+			_, data := s.call(t, "apis.createApi", `{"name":"payments"}`)
+			_, made := s.call(t, "keys.createKey", `{"apiId":"`+data["apiId"].(string)+`"}`)
+			_, role := s.call(t, "permissions.createRole", `{"name":"Reader","permissions":["docs.read"]}`)
+			_, write := s.call(t, "permissions.createPermission", `{"name":"Write","slug":"docs.write"}`)
 			fill := strings.NewReplacer("<key>", made["keyId"].(string), "<role>", role["roleId"].(string), "<write>", write["permissionId"].(string))
 			for _, step := range []struct{ procedure, body, holds string }{
 				{"keys.addPermissions", `{"keyId":"<key>","permissions":["docs.write","docs.list"]}`, "docs.list docs.write"},
@@ -32,10 +33,10 @@ func TestPermissionsReachVerification(t *testing.T) {
 				{"permissions.createRole", `{"name":"Reader","permissions":["docs.read"]}`, "docs.write"}, // a new one: who had the old one has it not
 				{"keys.setPermissions", `{"keyId":"<key>","permissions":[]}`, ""},
 			} {
-				if status, answer := post(t, "Bearer "+rootKey, step.procedure, fill.Replace(step.body)); status != 200 {
+				if status, answer := s.post(t, "Bearer "+rootKey, step.procedure, fill.Replace(step.body)); status != 200 {
 					t.Fatalf("%s %s: %d %v", step.procedure, step.body, status, answer)
 				}
-				_, v := call(t, "keys.verifyKey", `{"key":"`+made["key"].(string)+`"}`)
+				_, v := s.call(t, "keys.verifyKey", `{"key":"`+made["key"].(string)+`"}`)
 				var holds []string
 				list, _ := v["permissions"].([]any)
 				for _, slug := range list {
