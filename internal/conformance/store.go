@@ -25,6 +25,8 @@ func Store(t *testing.T, open func(t *testing.T) store.Store) {
 		"ListKeys":         listKeys,
 		"ListsByName":      listsByName,
 		"ConcurrentPuts":   concurrentPuts,
+		"Searches":         searches,
+		"ChangesOfOneKey":  changesOfOneKey,
 		"RootKeys":         rootKeys,
 		"LockRootKeys":     lockRootKeys,
 		"Digests":          digests,

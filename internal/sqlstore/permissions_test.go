@@ -15,6 +15,31 @@ import (
 	"github.com/tollkey/tollkey/internal/store"
 )
 
+const ws = tollkey.WorkspaceID("ws_1")
+
+func update(t *testing.T, db *DB, fn func(store.Tx) error) {
+	t.Helper()
+	if _, err := db.Update(context.Background(), now, fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// seed makes a workspace with an API.
+func seed(t *testing.T, db *DB) {
+	t.Helper()
+	update(t, db, func(tx store.Tx) error {
+		return errors.Join(
+			tx.CreateWorkspace(t.Context(), &tollkey.Workspace{ID: ws, Name: "w", Slug: "w", Enabled: true, RequestsPerMinute: -1, CreatedAt: now}),
+			tx.CreateAPI(t.Context(), &tollkey.API{ID: "api_1", Workspace: ws, Name: "a", CreatedAt: now}))
+	})
+}
+
+func key(id string) *tollkey.Key {
+	k := &tollkey.Key{ID: tollkey.KeyID(id), Workspace: ws, API: "api_1", Enabled: true, CreatedAt: now}
+	copy(k.Digest[:], id)
+	return k
+}
+
 func count(t *testing.T, db *DB, text string) (n int) {
 	t.Helper()
 	if err := db.main.pool.QueryRow(text).Scan(&n); err != nil {
@@ -29,60 +54,6 @@ func orphans(t *testing.T, db *DB) int {
 	return count(t, db, `select (select count(*) from role_permissions where permission_id not in (select id from permissions) or role_id not in (select id from roles)) +
 		(select count(*) from key_permissions where permission_id not in (select id from permissions)) +
 		(select count(*) from key_roles where role_id not in (select id from roles))`)
-}
-
-func TestSearchIsLiteralAndPaged(t *testing.T) {
-	onBoth(t, func(t *testing.T, db *DB) {
-		ctx := t.Context()
-		update(t, db, func(tx store.Tx) error {
-			for i, p := range []tollkey.Permission{
-				{Name: "100% ÄRGER", Slug: "a.one"}, {Name: "under_score", Slug: "a.two"}, {Name: `back\slash`, Slug: "a.three"},
-				{Name: "plain", Slug: "A.Four", Description: "Straße! 1000"},
-			} {
-				p.ID = tollkey.PermissionID(fmt.Sprint("perm_", i))
-				role := tollkey.Role{ID: tollkey.RoleID(fmt.Sprint("role_", i)), Name: p.Name, Description: p.Description}
-				if err := errors.Join(tx.CreatePermission(ctx, ws, &p), tx.CreateRole(ctx, ws, &role)); err != nil {
-					return err
-				}
-			}
-			return tx.CreatePermission(ctx, "ws_2", &tollkey.Permission{ID: "perm_9", Name: "plain", Slug: "a.four"})
-		})
-		for search, want := range map[string]string{
-			"": "0123", "%": "0", "_": "0123", "r_s": "1", `\`: "2", "ärger": "0", "STRASSE": "", "straße!": "3", "a.f": "3", "PERM_2": "2", "0% ä": "0", "!": "3", "%%": "", "one\x1f": "0",
-		} {
-			_ = db.View(ctx, func(r store.Reader) error {
-				permissions, err := r.ListPermissions(ctx, ws, search, store.Page{Limit: 10})
-				var got strings.Builder
-				for _, p := range permissions {
-					got.WriteString(strings.TrimPrefix(string(p.ID), "perm_"))
-				}
-				if err != nil || got.String() != want {
-					t.Errorf("permissions with %q: %q, want %q %v", search, got.String(), want, err)
-				}
-				roles, err := r.ListRoles(ctx, ws, search, store.Page{Limit: 10})
-				if err != nil || search == "ärger" && (len(roles) != 1 || roles[0].ID != "role_0") {
-					t.Errorf("roles with %q: %v %v", search, roles, err)
-				}
-				return nil
-			})
-		}
-		_ = db.View(ctx, func(r store.Reader) error {
-			page, err := r.ListPermissions(ctx, ws, "", store.Page{From: "perm_1", Limit: 2})
-			if err != nil || len(page) != 2 || page[0].ID != "perm_1" || page[1].ID != "perm_2" {
-				t.Errorf("%v %v", page, err)
-			}
-			if p, err := r.Permission(ctx, ws, "a.FOUR"); err != nil || p.ID != "perm_3" || p.Slug != "A.Four" {
-				t.Errorf("%v %v", p, err)
-			}
-			if _, err := r.Permission(ctx, ws, "PERM_3"); !tollkey.IsReason(err, tollkey.ReasonPermissionNotFound) {
-				t.Errorf("ids are case-sensitive: %v", err)
-			}
-			if _, err := r.Role(ctx, "ws_2", "role_1"); !tollkey.IsReason(err, tollkey.ReasonRoleNotFound) {
-				t.Errorf("a foreign role: %v", err)
-			}
-			return nil
-		})
-	})
 }
 
 // TestDeletedWithLinks gives a permission and a role to more keys than one transaction unlinks.
@@ -271,55 +242,6 @@ func waits(t *testing.T, db *DB) int {
 	db.main.writer.mu.Lock()
 	defer db.main.writer.mu.Unlock()
 	return len(db.main.writer.normal)
-}
-
-// TestChangesOfOneKeyAddUp adds and removes different permissions of one key at once.
-func TestChangesOfOneKeyAddUp(t *testing.T) {
-	onBoth(t, func(t *testing.T, db *DB) {
-		seed(t, db)
-		ctx := context.Background()
-		update(t, db, func(tx store.Tx) error {
-			k := key("key_1")
-			for i := range 10 {
-				all, _, err := tx.PutPermissions(ctx, ws, []string{fmt.Sprint("old.", i)})
-				if err != nil {
-					return err
-				}
-				k.Permissions = append(k.Permissions, all...)
-			}
-			return tx.CreateKeys(ctx, []*tollkey.Key{k})
-		})
-		var wg sync.WaitGroup
-		for i := range 20 {
-			wg.Go(func() {
-				_, err := db.Update(ctx, now, func(tx store.Tx) error {
-					k, err := tx.LockKey(ctx, ws, "key_1")
-					if err != nil {
-						return err
-					}
-					if i < 10 {
-						return tx.ChangeKeyLinks(ctx, ws, k.ID, store.KeyLinks{}, store.KeyLinks{Permissions: []tollkey.PermissionID{k.Permissions[0].ID}})
-					}
-					all, _, err := tx.PutPermissions(ctx, ws, []string{fmt.Sprint("z.new.", i), "z.new.shared"})
-					if err != nil {
-						return err
-					}
-					return tx.ChangeKeyLinks(ctx, ws, k.ID, store.KeyLinks{Permissions: permissionIDs(all)}, store.KeyLinks{})
-				})
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		_ = db.View(ctx, func(r store.Reader) error {
-			k, err := r.Key(ctx, ws, "key_1")
-			if err != nil || len(k.Permissions) != 11 {
-				t.Errorf("%v %v", k, err)
-			}
-			return nil
-		})
-	})
 }
 
 // counting counts statements.
