@@ -46,6 +46,8 @@ const (
 	ReasonPermissionNotFound      Reason = "permission_not_found"
 	ReasonRoleExists              Reason = "role_already_exists"
 	ReasonPermissionExists        Reason = "permission_already_exists"
+	ReasonIdentityNotFound        Reason = "identity_not_found"
+	ReasonIdentityExists          Reason = "identity_already_exists"
 	ReasonNamespaceNotFound       Reason = "ratelimit_namespace_not_found"
 	ReasonNamespaceGone           Reason = "ratelimit_namespace_gone"
 	ReasonOverrideNotFound        Reason = "ratelimit_override_not_found"

@@ -147,10 +147,10 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 	}
 }
 
-// errorType chooses the media type. The official clients recognize a 429 only as problem+json, and the others only as json, for
-// which alone they ask.
+// errorType chooses the media type. The official clients recognize a 429 and whatever is wrong with identities.deleteIdentity only as problem+json, and the
+// others only as json, for which alone they ask.
 func errorType(r *http.Request, e *tollkey.Error) string {
-	if e.Code == tollkey.CodeTooManyRequests {
+	if e.Code == tollkey.CodeTooManyRequests || r.URL.Path == "/v2/identities.deleteIdentity" {
 		return problem
 	}
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {

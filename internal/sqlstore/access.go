@@ -73,18 +73,8 @@ func (r reader) completeLimits(ctx context.Context, keys []store.KeyRecord, owne
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	limits := map[string][]tollkey.RateLimit{}
-	err := r.each(ctx, qRateLimits, nil, ids, func(rows *sql.Rows) error {
-		var owner string
-		var l tollkey.RateLimit
-		var duration int64
-		err := rows.Scan(&owner, &l.ID, &l.Name, &l.Limit, &duration, &l.AutoApply)
-		l.Duration = time.Duration(duration) * time.Millisecond
-		limits[owner] = append(limits[owner], l)
-		return err
-	})
+	limits, err := r.rateLimitsOf(ctx, ids)
 	for owner, list := range limits {
-		sortRateLimits(list)
 		for _, i := range owners[owner] {
 			if string(keys[i].ID) == owner {
 				keys[i].RateLimits = list
@@ -96,49 +86,33 @@ func (r reader) completeLimits(ctx context.Context, keys []store.KeyRecord, owne
 	return err
 }
 
+// rateLimitsOf returns the limits of each owner, ordered by name.
+func (r reader) rateLimitsOf(ctx context.Context, owners []string) (map[string][]tollkey.RateLimit, error) {
+	limits := map[string][]tollkey.RateLimit{}
+	err := r.each(ctx, qRateLimits, nil, owners, func(rows *sql.Rows) error {
+		var owner string
+		var l tollkey.RateLimit
+		var duration int64
+		err := rows.Scan(&owner, &l.ID, &l.Name, &l.Limit, &duration, &l.AutoApply)
+		l.Duration = time.Duration(duration) * time.Millisecond
+		limits[owner] = append(limits[owner], l)
+		return err
+	})
+	for _, list := range limits {
+		sortRateLimits(list)
+	}
+	return limits, err
+}
+
 func sortRateLimits(list []tollkey.RateLimit) {
 	slices.SortFunc(list, func(a, b tollkey.RateLimit) int { return strings.Compare(a.Name, b.Name) })
 }
 
 var (
-	qIdentity       = hotQuery(`select id, external_id, meta, created_at from identities where workspace_id = $1 and external_id = $2 and deleted_at is null`)
-	qInsertIdentity = query(`insert into identities (id, workspace_id, external_id, created_at) values ($1, $2, $3, $4)
-		on conflict (workspace_id, external_id) where deleted_at is null do nothing`)
 	qPutRateLimit = query(`insert into ratelimits (id, workspace_id, owner_id, name, max, duration, auto_apply) values ($1, $2, $3, $4, $5, $6, $7)
 		on conflict (owner_id, name) do update set max = excluded.max, duration = excluded.duration, auto_apply = excluded.auto_apply`)
 	qDropRateLimit = query(`delete from ratelimits where owner_id = $1 and name = $2`)
 )
-
-var (
-	identityMissing = tollkey.NotFound("identity_not_found", "There is no such identity.")
-)
-
-// Identity implements store.Reader.
-func (r reader) Identity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (*tollkey.Identity, error) {
-	i := tollkey.Identity{Workspace: ws}
-	var meta *string
-	var created int64
-	err := r.q.QueryRowContext(ctx, qIdentity, string(ws), externalID).Scan(&i.ID, &i.ExternalID, &meta, &created)
-	i.Meta, i.CreatedAt = bytesOf(meta), time.UnixMilli(created)
-	return &i, notFound(err, identityMissing)
-}
-
-// PutIdentity implements store.Tx.
-func (t *tx) PutIdentity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (tollkey.IdentityID, bool, error) {
-	id := tollkey.NewID("id", t.now)
-	result, err := t.q.ExecContext(ctx, qInsertIdentity, id, string(ws), externalID, t.now.UnixMilli())
-	if err != nil {
-		return "", false, err
-	}
-	if n, err := result.RowsAffected(); err != nil || n > 0 {
-		return tollkey.IdentityID(id), true, err
-	}
-	found, err := t.Identity(ctx, ws, externalID)
-	if err != nil {
-		return "", false, err
-	}
-	return found.ID, false, nil
-}
 
 func (t *tx) putRateLimits(ctx context.Context, ws tollkey.WorkspaceID, owner string, limits []tollkey.RateLimit) error {
 	for _, l := range limits {
@@ -156,22 +130,15 @@ func (t *tx) replaceRateLimits(ctx context.Context, ws tollkey.WorkspaceID, owne
 	for _, l := range limits {
 		wanted[l.Name] = true
 	}
-	var gone []string
-	err := t.each(ctx, qRateLimits, nil, []string{owner}, func(rows *sql.Rows) error {
-		var id, name string
-		var limit, duration int64
-		var auto bool
-		err := rows.Scan(&id, &id, &name, &limit, &duration, &auto)
-		if !wanted[name] {
-			gone = append(gone, name)
-		}
-		return err
-	})
+	have, err := t.rateLimitsOf(ctx, []string{owner})
 	if err != nil {
 		return err
 	}
-	for _, name := range gone {
-		if _, err := t.q.ExecContext(ctx, qDropRateLimit, owner, name); err != nil {
+	for _, l := range have[owner] {
+		if wanted[l.Name] {
+			continue
+		}
+		if _, err := t.q.ExecContext(ctx, qDropRateLimit, owner, l.Name); err != nil {
 			return err
 		}
 	}

@@ -135,7 +135,11 @@ type Reader interface {
 	// ListKeys returns live keys by ascending id, whole, in a bounded number of statements.
 	ListKeys(ctx context.Context, ws tollkey.WorkspaceID, filter KeyFilter, page Page) ([]tollkey.Key, error)
 
-	// Identity returns the live identity with that external id.
+	// FindIdentity returns the live identity with that id or external id, with its limits. Where one has another's id as its external id, the id counts.
+	FindIdentity(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Identity, error)
+	// ListIdentities returns live identities in whose id or external id search occurs without regard to case ("" = all), by ascending id, with their limits.
+	ListIdentities(ctx context.Context, ws tollkey.WorkspaceID, search string, page Page) ([]tollkey.Identity, error)
+	// Identity returns the live identity with that external id, without its limits.
 	Identity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (*tollkey.Identity, error)
 	// Namespace returns the namespace of that name or id, deleted or not. Where one is named as another's id is, the id counts.
 	Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID string) (*tollkey.Namespace, error)
@@ -198,6 +202,13 @@ type Tx interface {
 	// DeleteKey marks a key as deleted, or with permanent removes it and all that hangs on it.
 	DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, permanent bool) error
 
+	// CreateIdentity inserts the identity with its limits. An external id that a live one has is a conflict.
+	CreateIdentity(ctx context.Context, i *tollkey.Identity) error
+	// LockIdentity has others who change the identity wait until this transaction ends.
+	LockIdentity(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.IdentityID) error
+	UpdateIdentity(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.IdentityID, u IdentityUpdate) error
+	// DeleteIdentity marks the identity as deleted and removes its limits. Keys keep their link, which leads nowhere then; the external id is free again.
+	DeleteIdentity(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.IdentityID) error
 	// PutIdentity returns the live identity with that external id, making it when there is none; concurrent calls
 	// converge on one.
 	PutIdentity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (id tollkey.IdentityID, created bool, err error)
@@ -266,6 +277,12 @@ type KeyUpdate struct {
 type KeyLinks struct {
 	Permissions []tollkey.PermissionID
 	Roles       []tollkey.RoleID
+}
+
+// IdentityUpdate holds the fields to write; a nil pointer leaves a field alone.
+type IdentityUpdate struct {
+	Meta       *[]byte              // nil slice clears
+	RateLimits *[]tollkey.RateLimit // the whole set; one with the name of a stored one keeps the stored id
 }
 
 // RootKeyUpdate holds the fields to write; a nil pointer leaves a field alone.

@@ -85,6 +85,88 @@ func TestMultiLimitSchedules(t *testing.T) {
 	})
 }
 
+// TestVerificationSchedules does the same for keys that share the limits of their identity and have their own, and credits besides.
+func TestVerificationSchedules(t *testing.T) {
+	r := newRig(t)
+	own := tollkey.RateLimit{ID: "rl_own", Name: "own", Limit: 4, Duration: windows[1], AutoApply: true}
+	shared := tollkey.RateLimit{ID: "rl_all", Name: "all", Limit: 9, Duration: windows[2]}
+	round := 0
+	rapid.Check(t, func(t *rapid.T) {
+		round++
+		secrets := [2]string{fmt.Sprint("k", round, "a"), fmt.Sprint("k", round, "b")}
+		r.changeIdentity(t, fmt.Sprint("user", round), shared, secrets[:], own)
+		seen, spent := admitted{}, map[string]int64{}
+		for range rapid.IntRange(1, 30).Draw(t, "calls") {
+			r.clock.Add(rapid.Int64Range(0, 9000).Draw(t, "step"))
+			secret := rapid.SampledFrom(secrets[:]).Draw(t, "key")
+			q := Question{Secret: secret, Cost: rapid.Int64Range(0, 3).Draw(t, "credits")}
+			costs := map[string]int64{"own": 1}
+			for _, name := range []string{"own", "all", "inline"} {
+				if rapid.Bool().Draw(t, name) {
+					costs[name] = rapid.Int64Range(0, 3).Draw(t, "cost")
+					q.RateLimits = append(q.RateLimits, RateLimitQuestion{Name: name, Cost: costs[name], Inline: name == "inline", Limit: 5, Duration: windows[0]})
+				}
+			}
+			peek := q
+			peek.Cost = 0
+			peek.RateLimits = []RateLimitQuestion{{Name: "own"}, {Name: "all"}, {Name: "inline", Inline: true, Limit: 5, Duration: windows[0]}}
+			before, err := r.Verify(context.Background(), r.caller, &peek)
+			v, err2 := r.Verify(context.Background(), r.caller, &q)
+			after, err3 := r.Verify(context.Background(), r.caller, &peek)
+			if err := errors.Join(err, err2, err3); err != nil {
+				t.Fatal(err)
+			}
+			if v.Outcome != tollkey.OutcomeValid {
+				for i := range before.RateLimits {
+					if before.RateLimits[i] != after.RateLimits[i] || before.Remaining != after.Remaining {
+						t.Fatalf("%v changed %+v to %+v", v.Outcome, before, after)
+					}
+				}
+				continue
+			}
+			if spent[secret] += q.Cost; v.Remaining != 20-spent[secret] {
+				t.Fatalf("%d credits left after %d of 20", v.Remaining, spent[secret])
+			}
+			for _, l := range v.RateLimits {
+				counter := secret + l.Name
+				if l.Name == "all" {
+					counter = "all"
+				}
+				seen.add(t, counter, l.Reset, l.Duration, costs[l.Name], l.Limit)
+			}
+		}
+	})
+}
+
+// changeIdentity makes a customer with a limit that its keys share.
+func (r *rig) changeIdentity(t *rapid.T, externalID string, shared tollkey.RateLimit, secrets []string, own tollkey.RateLimit) {
+	n, err := r.db.Update(context.Background(), time.UnixMilli(r.clock.Load()), func(tx store.Tx) error {
+		owner := tollkey.IdentityID("id_" + externalID)
+		shared.ID = tollkey.RateLimitID("rl_" + externalID)
+		i := &tollkey.Identity{ID: owner, Workspace: ws, ExternalID: externalID, RateLimits: []tollkey.RateLimit{shared}, CreatedAt: tx.Now()}
+		if err := tx.CreateIdentity(context.Background(), i); err != nil {
+			return err
+		}
+		remaining := int64(20)
+		for _, secret := range secrets {
+			own.ID = tollkey.RateLimitID("rl_" + secret)
+			k := &tollkey.Key{
+				ID: tollkey.KeyID("key_" + secret), Workspace: ws, API: "api_1", Digest: digestOf(secret), Enabled: true, CreatedAt: tx.Now(),
+				Identity: &tollkey.Identity{ID: owner}, RateLimits: []tollkey.RateLimit{own}, Credits: tollkey.Credits{Remaining: &remaining},
+			}
+			tx.Announce(store.Announcement{Digests: []tollkey.Digest{k.Digest}, Keys: []tollkey.KeyID{k.ID}})
+			if err := tx.CreateKeys(context.Background(), []*tollkey.Key{k}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.follower.Confirm(context.Background(), n)
+}
+
 // TestOverridesApplyAtOnce changes an override and asks right after.
 func TestOverridesApplyAtOnce(t *testing.T) {
 	r := newRig(t)

@@ -48,6 +48,19 @@ func encodeCreateApiResponse(response *CreateApiResponse, w http.ResponseWriter)
 	return nil
 }
 
+func encodeCreateIdentityResponse(response *CreateIdentityResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
 func encodeCreateKeyResponse(response *CreateKeyResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
@@ -101,6 +114,19 @@ func encodeCreateRootKeyResponse(response *CreateKeyResponse, w http.ResponseWri
 }
 
 func encodeDeleteApiResponse(response *EmptyResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
+func encodeDeleteIdentityResponse(response *MetaResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 
@@ -204,6 +230,19 @@ func encodeGetApiResponse(response *GetApiResponse, w http.ResponseWriter) error
 	return nil
 }
 
+func encodeGetIdentityResponse(response *GetIdentityResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
 func encodeGetKeyResponse(response *GetKeyResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
@@ -270,6 +309,19 @@ func encodeGetRootKeyResponse(response *GetRootKeyResponse, w http.ResponseWrite
 }
 
 func encodeLimitResponse(response *LimitResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
+func encodeListIdentitiesResponse(response *ListIdentitiesResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 
@@ -478,6 +530,19 @@ func encodeSetRolePermissionsResponse(response *PermissionsResponse, w http.Resp
 }
 
 func encodeSetRolesResponse(response *RolesResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
+func encodeUpdateIdentityResponse(response *GetIdentityResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 

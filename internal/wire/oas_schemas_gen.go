@@ -77,6 +77,96 @@ func (s *CreateApiResponseData) SetApiId(val string) {
 	s.ApiId = val
 }
 
+// Ref: #/components/schemas/CreateIdentityRequest
+type CreateIdentityRequest struct {
+	ExternalId string `json:"externalId"`
+	// At most 1 MiB as JSON.
+	Meta       OptCreateIdentityRequestMeta `json:"meta"`
+	Ratelimits []RatelimitRequest           `json:"ratelimits"`
+}
+
+// GetExternalId returns the value of ExternalId.
+func (s *CreateIdentityRequest) GetExternalId() string {
+	return s.ExternalId
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreateIdentityRequest) GetMeta() OptCreateIdentityRequestMeta {
+	return s.Meta
+}
+
+// GetRatelimits returns the value of Ratelimits.
+func (s *CreateIdentityRequest) GetRatelimits() []RatelimitRequest {
+	return s.Ratelimits
+}
+
+// SetExternalId sets the value of ExternalId.
+func (s *CreateIdentityRequest) SetExternalId(val string) {
+	s.ExternalId = val
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreateIdentityRequest) SetMeta(val OptCreateIdentityRequestMeta) {
+	s.Meta = val
+}
+
+// SetRatelimits sets the value of Ratelimits.
+func (s *CreateIdentityRequest) SetRatelimits(val []RatelimitRequest) {
+	s.Ratelimits = val
+}
+
+// At most 1 MiB as JSON.
+type CreateIdentityRequestMeta map[string]jx.Raw
+
+func (s *CreateIdentityRequestMeta) init() CreateIdentityRequestMeta {
+	m := *s
+	if m == nil {
+		m = map[string]jx.Raw{}
+		*s = m
+	}
+	return m
+}
+
+// Ref: #/components/schemas/CreateIdentityResponse
+type CreateIdentityResponse struct {
+	Meta Meta                       `json:"meta"`
+	Data CreateIdentityResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreateIdentityResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *CreateIdentityResponse) GetData() CreateIdentityResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreateIdentityResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *CreateIdentityResponse) SetData(val CreateIdentityResponseData) {
+	s.Data = val
+}
+
+type CreateIdentityResponseData struct {
+	IdentityId string `json:"identityId"`
+}
+
+// GetIdentityId returns the value of IdentityId.
+func (s *CreateIdentityResponseData) GetIdentityId() string {
+	return s.IdentityId
+}
+
+// SetIdentityId sets the value of IdentityId.
+func (s *CreateIdentityResponseData) SetIdentityId(val string) {
+	s.IdentityId = val
+}
+
 // Ref: #/components/schemas/CreateKeyRequest
 type CreateKeyRequest struct {
 	ApiId       string                  `json:"apiId"`
@@ -650,6 +740,32 @@ func (s *GetApiResponseData) SetName(val string) {
 	s.Name = val
 }
 
+// Ref: #/components/schemas/GetIdentityResponse
+type GetIdentityResponse struct {
+	Meta Meta     `json:"meta"`
+	Data Identity `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *GetIdentityResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *GetIdentityResponse) GetData() Identity {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *GetIdentityResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *GetIdentityResponse) SetData(val Identity) {
+	s.Data = val
+}
+
 // Ref: #/components/schemas/GetKeyRequest
 type GetKeyRequest struct {
 	KeyId   string  `json:"keyId"`
@@ -853,6 +969,22 @@ func (s *Identity) SetMeta(val jx.Raw) {
 // SetRatelimits sets the value of Ratelimits.
 func (s *Identity) SetRatelimits(val []RatelimitResponse) {
 	s.Ratelimits = val
+}
+
+// Ref: #/components/schemas/IdentityRequest
+type IdentityRequest struct {
+	// Id or externalId.
+	Identity string `json:"identity"`
+}
+
+// GetIdentity returns the value of Identity.
+func (s *IdentityRequest) GetIdentity() string {
+	return s.Identity
+}
+
+// SetIdentity sets the value of Identity.
+func (s *IdentityRequest) SetIdentity(val string) {
+	s.Identity = val
 }
 
 // Ref: #/components/schemas/Key
@@ -1293,6 +1425,81 @@ func (s *LimitResult) SetExceeded(val bool) {
 // SetAutoApply sets the value of AutoApply.
 func (s *LimitResult) SetAutoApply(val bool) {
 	s.AutoApply = val
+}
+
+// Ref: #/components/schemas/ListIdentitiesRequest
+type ListIdentitiesRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+	// Occurs in the id or the externalId.
+	Search OptString `json:"search"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListIdentitiesRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListIdentitiesRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetSearch returns the value of Search.
+func (s *ListIdentitiesRequest) GetSearch() OptString {
+	return s.Search
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListIdentitiesRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListIdentitiesRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetSearch sets the value of Search.
+func (s *ListIdentitiesRequest) SetSearch(val OptString) {
+	s.Search = val
+}
+
+// Ref: #/components/schemas/ListIdentitiesResponse
+type ListIdentitiesResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []Identity `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListIdentitiesResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListIdentitiesResponse) GetData() []Identity {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListIdentitiesResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListIdentitiesResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListIdentitiesResponse) SetData(val []Identity) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListIdentitiesResponse) SetPagination(val Pagination) {
+	s.Pagination = val
 }
 
 // Ref: #/components/schemas/ListKeysRequest
@@ -1820,6 +2027,21 @@ func (s *Meta) SetPropagation(val OptPropagation) {
 	s.Propagation = val
 }
 
+// Ref: #/components/schemas/MetaResponse
+type MetaResponse struct {
+	Meta Meta `json:"meta"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *MetaResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// SetMeta sets the value of Meta.
+func (s *MetaResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
 type MultiLimitRequest []LimitRequest
 
 // Ref: #/components/schemas/MultiLimitResponse
@@ -2076,6 +2298,52 @@ func (o OptBool) Get() (v bool, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptBool) Or(d bool) bool {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptCreateIdentityRequestMeta returns new OptCreateIdentityRequestMeta with value set to v.
+func NewOptCreateIdentityRequestMeta(v CreateIdentityRequestMeta) OptCreateIdentityRequestMeta {
+	return OptCreateIdentityRequestMeta{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptCreateIdentityRequestMeta is optional CreateIdentityRequestMeta.
+type OptCreateIdentityRequestMeta struct {
+	Value CreateIdentityRequestMeta
+	Set   bool
+}
+
+// IsSet returns true if OptCreateIdentityRequestMeta was set.
+func (o OptCreateIdentityRequestMeta) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptCreateIdentityRequestMeta) Reset() {
+	var v CreateIdentityRequestMeta
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptCreateIdentityRequestMeta) SetTo(v CreateIdentityRequestMeta) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptCreateIdentityRequestMeta) Get() (v CreateIdentityRequestMeta, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptCreateIdentityRequestMeta) Or(d CreateIdentityRequestMeta) CreateIdentityRequestMeta {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -2830,6 +3098,52 @@ func (o OptString) Get() (v string, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptString) Or(d string) string {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptUpdateIdentityRequestMeta returns new OptUpdateIdentityRequestMeta with value set to v.
+func NewOptUpdateIdentityRequestMeta(v UpdateIdentityRequestMeta) OptUpdateIdentityRequestMeta {
+	return OptUpdateIdentityRequestMeta{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptUpdateIdentityRequestMeta is optional UpdateIdentityRequestMeta.
+type OptUpdateIdentityRequestMeta struct {
+	Value UpdateIdentityRequestMeta
+	Set   bool
+}
+
+// IsSet returns true if OptUpdateIdentityRequestMeta was set.
+func (o OptUpdateIdentityRequestMeta) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptUpdateIdentityRequestMeta) Reset() {
+	var v UpdateIdentityRequestMeta
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptUpdateIdentityRequestMeta) SetTo(v UpdateIdentityRequestMeta) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptUpdateIdentityRequestMeta) Get() (v UpdateIdentityRequestMeta, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptUpdateIdentityRequestMeta) Or(d UpdateIdentityRequestMeta) UpdateIdentityRequestMeta {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -3892,6 +4206,58 @@ func (s *UpdateCredits) SetRemaining(val OptNilInt64) {
 // SetRefill sets the value of Refill.
 func (s *UpdateCredits) SetRefill(val OptNilRefill) {
 	s.Refill = val
+}
+
+// Ref: #/components/schemas/UpdateIdentityRequest
+type UpdateIdentityRequest struct {
+	// Id or externalId.
+	Identity string `json:"identity"`
+	// Replaces all metadata; at most 1 MiB as JSON.
+	Meta OptUpdateIdentityRequestMeta `json:"meta"`
+	// Replaces all limits.
+	Ratelimits []RatelimitRequest `json:"ratelimits"`
+}
+
+// GetIdentity returns the value of Identity.
+func (s *UpdateIdentityRequest) GetIdentity() string {
+	return s.Identity
+}
+
+// GetMeta returns the value of Meta.
+func (s *UpdateIdentityRequest) GetMeta() OptUpdateIdentityRequestMeta {
+	return s.Meta
+}
+
+// GetRatelimits returns the value of Ratelimits.
+func (s *UpdateIdentityRequest) GetRatelimits() []RatelimitRequest {
+	return s.Ratelimits
+}
+
+// SetIdentity sets the value of Identity.
+func (s *UpdateIdentityRequest) SetIdentity(val string) {
+	s.Identity = val
+}
+
+// SetMeta sets the value of Meta.
+func (s *UpdateIdentityRequest) SetMeta(val OptUpdateIdentityRequestMeta) {
+	s.Meta = val
+}
+
+// SetRatelimits sets the value of Ratelimits.
+func (s *UpdateIdentityRequest) SetRatelimits(val []RatelimitRequest) {
+	s.Ratelimits = val
+}
+
+// Replaces all metadata; at most 1 MiB as JSON.
+type UpdateIdentityRequestMeta map[string]jx.Raw
+
+func (s *UpdateIdentityRequestMeta) init() UpdateIdentityRequestMeta {
+	m := *s
+	if m == nil {
+		m = map[string]jx.Raw{}
+		*s = m
+	}
+	return m
 }
 
 // Ref: #/components/schemas/UpdateKeyRequest

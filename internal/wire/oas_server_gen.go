@@ -26,6 +26,12 @@ type Handler interface {
 	//
 	// POST /v2/apis.createApi
 	CreateApi(ctx context.Context, req *CreateApiRequest) (*CreateApiResponse, error)
+	// CreateIdentity implements createIdentity operation.
+	//
+	// Create a customer.
+	//
+	// POST /v2/identities.createIdentity
+	CreateIdentity(ctx context.Context, req *CreateIdentityRequest) (*CreateIdentityResponse, error)
 	// CreateKey implements createKey operation.
 	//
 	// Create a key.
@@ -56,6 +62,12 @@ type Handler interface {
 	//
 	// POST /v2/apis.deleteApi
 	DeleteApi(ctx context.Context, req *ApiRequest) (*EmptyResponse, error)
+	// DeleteIdentity implements deleteIdentity operation.
+	//
+	// Delete a customer; its keys stay.
+	//
+	// POST /v2/identities.deleteIdentity
+	DeleteIdentity(ctx context.Context, req *IdentityRequest) (*MetaResponse, error)
 	// DeleteKey implements deleteKey operation.
 	//
 	// Delete a key.
@@ -98,6 +110,12 @@ type Handler interface {
 	//
 	// POST /v2/apis.getApi
 	GetApi(ctx context.Context, req *ApiRequest) (*GetApiResponse, error)
+	// GetIdentity implements getIdentity operation.
+	//
+	// Read a customer.
+	//
+	// POST /v2/identities.getIdentity
+	GetIdentity(ctx context.Context, req *IdentityRequest) (*GetIdentityResponse, error)
 	// GetKey implements getKey operation.
 	//
 	// Read a key.
@@ -134,6 +152,12 @@ type Handler interface {
 	//
 	// POST /v2/ratelimit.limit
 	Limit(ctx context.Context, req *LimitRequest) (*LimitResponse, error)
+	// ListIdentities implements listIdentities operation.
+	//
+	// List customers.
+	//
+	// POST /v2/identities.listIdentities
+	ListIdentities(ctx context.Context, req *ListIdentitiesRequest) (*ListIdentitiesResponse, error)
 	// ListKeys implements listKeys operation.
 	//
 	// List the keys of an API.
@@ -230,6 +254,12 @@ type Handler interface {
 	//
 	// POST /v2/keys.setRoles
 	SetRoles(ctx context.Context, req *SetKeyRolesRequest) (*RolesResponse, error)
+	// UpdateIdentity implements updateIdentity operation.
+	//
+	// Change a customer.
+	//
+	// POST /v2/identities.updateIdentity
+	UpdateIdentity(ctx context.Context, req *UpdateIdentityRequest) (*GetIdentityResponse, error)
 	// UpdateKey implements updateKey operation.
 	//
 	// Change a key.

@@ -23,8 +23,9 @@ create table root_keys (
 );
 create index root_keys_by_workspace on root_keys (workspace_id, id);
 create table identities (
-  id text primary key, workspace_id text not null, external_id text not null, meta text, created_at bigint not null, deleted_at bigint
+  id text primary key, workspace_id text not null, external_id text not null, meta text, search text not null, created_at bigint not null, deleted_at bigint
 );
+create index identities_by_workspace on identities (workspace_id, id) where deleted_at is null;
 create unique index identities_by_external_id on identities (workspace_id, external_id) where deleted_at is null;
 create table ratelimits (
   id text primary key, workspace_id text not null, owner_id text not null, name text not null,
