@@ -133,7 +133,7 @@ func openPostgres(ctx context.Context, address string) (*file, error) {
 	pool.SetMaxOpenConns(connections)
 	pool.SetMaxIdleConns(connections)
 	f := &file{dialect: postgresDialect, pool: pool, reads: pool}
-	for _, name := range []string{"store", "usage"} {
+	for _, name := range []string{mainSchema, usageSchema} {
 		if err := f.dialect.migrate(ctx, pool, name); err != nil {
 			return nil, errors.Join(err, pool.Close())
 		}

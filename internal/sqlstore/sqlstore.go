@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -69,21 +68,17 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 }
 
 func (db *DB) openFiles(ctx context.Context, dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the data directory: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator names the directory
-	if err != nil {
-		return fmt.Errorf("the data directory: %w", err)
-	}
-	db.lock = lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("another server uses the data directory %s", dir)
-	}
-	if db.main, err = openSQLite(ctx, filepath.Join(dir, "tollkey.db"), "store"); err != nil {
+	var err error
+	if db.lock, err = lockDir(dir); err != nil {
 		return err
 	}
-	db.usage, err = openSQLite(ctx, filepath.Join(dir, "usage.db"), "usage")
+	if err := finishRestore(dir); err != nil {
+		return fmt.Errorf("finishing an interrupted restore: %w", err)
+	}
+	if db.main, err = openSQLite(ctx, filepath.Join(dir, mainFile), mainSchema); err != nil {
+		return err
+	}
+	db.usage, err = openSQLite(ctx, filepath.Join(dir, usageFile), usageSchema)
 	return err
 }
 
@@ -134,16 +129,21 @@ func (f *file) close() error {
 
 // view runs fn on one snapshot.
 func (f *file) view(ctx context.Context, fn func(querier) error) error {
+	return f.dialect.classify(f.snapshot(ctx, fn))
+}
+
+// snapshot is view where fn's errors may have nothing to do with the store.
+func (f *file) snapshot(ctx context.Context, fn func(querier) error) error {
 	tx, err := f.pool.BeginTx(ctx, f.dialect.viewOptions)
 	if err != nil {
-		return f.dialect.classify(err)
+		return err
 	}
 	defer func() { _ = tx.Rollback() }() // there is nothing to lose
 	var q querier = tx
 	if p, ok := f.reads.(*prepared); ok {
 		q = p.within(tx)
 	}
-	return f.dialect.classify(fn(q))
+	return fn(q)
 }
 
 // update runs fn in a transaction and commits.

@@ -113,7 +113,7 @@ func TestStatements(t *testing.T) {
 	onBoth(t, func(t *testing.T, db *DB) {
 		for _, s := range statements {
 			f := db.main
-			if strings.Contains(s.text, "usage_") {
+			if strings.Contains(s.text, "usage") {
 				f = db.usage
 			}
 			checkPrepares(t, f, s.text)
@@ -125,7 +125,7 @@ func TestStatements(t *testing.T) {
 			return
 		}
 		for _, s := range statements {
-			if s.hot && !strings.Contains(s.text, "usage_") {
+			if s.hot && !strings.Contains(s.text, "usage") {
 				checkPlan(t, db, s.text)
 			}
 		}

@@ -24,20 +24,8 @@ var errMarkMoved = errors.New("sqlstore: another roller has added these batches"
 
 // Marks implements meter.Store.
 func (db *DB) Marks(ctx context.Context) (map[int64]int64, error) {
-	rows, err := db.usage.reads.QueryContext(ctx, qMarks)
-	if err != nil {
-		return nil, db.usage.dialect.classify(err)
-	}
-	defer func() { _ = rows.Close() }()
-	out := map[int64]int64{}
-	for rows.Next() {
-		var boot, seq int64
-		if err := rows.Scan(&boot, &seq); err != nil {
-			return nil, db.usage.dialect.classify(err)
-		}
-		out[boot] = seq
-	}
-	return out, db.usage.dialect.classify(rows.Err())
+	marks, err := marksOf(ctx, db.usage.reads, qMarks)
+	return marks, db.usage.dialect.classify(err)
 }
 
 // AddSums implements meter.Store.
