@@ -1,8 +1,9 @@
 // Package cli is the command line of Tollkey: it turns flags, environment and file into the server's configuration, and shows what the
 // server has to say to whom starts it.
 //
-// It promises that a secret is printed to a terminal at most, never to what is kept as a log, and that a wrong setting ends every command
-// with exit code 1 before anything is opened. It decides nothing about how the server works.
+// It promises that no secret is taken from the command line, which any list of processes shows; that the server prints a secret to a terminal at most,
+// never to what is kept as a log; and that a wrong setting ends every command with exit code 1 before anything is opened. It decides nothing about how
+// the server works: what the commands for keys do is said by the HTTP API.
 package cli
 
 import (
@@ -31,21 +32,24 @@ var Version = "development"
 func Run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, args, os.Environ(), stdout, stderr)
+	return run(ctx, args, os.Environ(), os.Stdin, stdout, stderr)
 }
 
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{Use: "tollkey", Short: "API keys, limits, usage and permissions", SilenceUsage: true}
 	root.AddCommand(
-		configured(environ, &cobra.Command{Use: "serve", Short: "run the server"}, serve),
-		configured(environ, &cobra.Command{Use: "config", Short: "print every setting, its value, and where that is from"}, printConfig),
+		listening(configured(environ, &cobra.Command{Use: "serve", Short: "run the server"}, serve)),
+		listening(configured(environ, &cobra.Command{Use: "config", Short: "print every setting, its value, and where that is from"}, printConfig)),
 		configured(environ, &cobra.Command{Use: "migrate", Short: "bring the store to this version, without serving"}, migrate),
 		&cobra.Command{
 			Use: "version", Short: "print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) { _, _ = fmt.Fprintln(c.OutOrStdout(), Version) },
 		},
 	)
+	root.AddCommand(operating(environ)...)
+	root.AddCommand(calling(environ)...)
 	root.SetArgs(args)
+	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
@@ -54,19 +58,24 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return 0
 }
 
+// listening gives a command the flag of the address.
+func listening(c *cobra.Command) *cobra.Command {
+	c.Flags().String("listen", "", "address and port (TOLLKEY_LISTEN)")
+	return c
+}
+
 // configured gives a command the flags of settings, and calls do with the configuration.
 func configured(environ []string, c *cobra.Command, do func(*cobra.Command, *config.Config) error) *cobra.Command {
-	flags := map[string]*string{
-		"listen": c.Flags().String("listen", "", "address and port (TOLLKEY_LISTEN)"),
-		"data":   c.Flags().String("data", "", "data directory (TOLLKEY_DATA)"),
-	}
+	c.Flags().String("data", "", "data directory (TOLLKEY_DATA)")
 	file := c.Flags().String("config", "", "configuration file, in YAML (TOLLKEY_CONFIG)")
-	c.Args = cobra.NoArgs
+	if c.Args == nil {
+		c.Args = cobra.NoArgs
+	}
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		in := config.Input{Flags: map[string]string{}, Environ: environ, File: *file}
-		for name, value := range flags {
-			if c.Flags().Changed(name) {
-				in.Flags[name] = *value
+		for _, name := range []string{"listen", "data"} {
+			if f := c.Flags().Lookup(name); f != nil && f.Changed {
+				in.Flags[name] = f.Value.String()
 			}
 		}
 		settings, err := config.Load(in)
@@ -136,6 +145,8 @@ func migrate(c *cobra.Command, settings *config.Config) error {
 	return nil
 }
 
+func rootKeyFile(settings *config.Config) string { return filepath.Join(settings.Data, "root-key") }
+
 // keyFile is where the first root key is kept when standard output is none that a person looks at. It is opened before the store is, so that no key is
 // made that cannot be kept. Nil means that the key may be printed.
 func keyFile(out io.Writer, settings *config.Config) (*os.File, error) {
@@ -146,7 +157,7 @@ func keyFile(out io.Writer, settings *config.Config) (*os.File, error) {
 	if err := os.MkdirAll(settings.Data, 0o700); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(filepath.Join(settings.Data, "root-key"), os.O_CREATE|os.O_RDWR, 0o600)
+	return os.OpenFile(rootKeyFile(settings), os.O_CREATE|os.O_RDWR, 0o600)
 }
 
 // show tells the first root key once, if there is one, and how to use it.

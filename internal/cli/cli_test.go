@@ -16,7 +16,7 @@ import (
 func execute(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(t.Context(), args, environ, &out, &errs)
+	code = run(t.Context(), args, environ, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -97,7 +97,7 @@ func serveOnce(t *testing.T, environ []string, lastLine string, args ...string) 
 	var stderr bytes.Buffer
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...), environ, writer, &stderr)
+		code <- run(ctx, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...), environ, nil, writer, &stderr)
 		_ = writer.Close()
 	}()
 	var printed strings.Builder
