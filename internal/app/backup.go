@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/tollkey/tollkey/internal/sqlstore"
 )
@@ -29,7 +30,7 @@ func Backup(ctx context.Context, c Config, path string) (size int64, err error) 
 		return 0, err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // it has another name when all went well
-	paced := &pacer{file: f}
+	paced := &pacer{ctx: ctx, file: f}
 	if err := errors.Join(v.Backup(ctx, paced), f.Sync(), f.Close()); err != nil {
 		return 0, err
 	}
@@ -43,21 +44,30 @@ func Backup(ctx context.Context, c Config, path string) (size int64, err error) 
 	return paced.written, errors.Join(dir.Sync(), dir.Close())
 }
 
-// pacer has a file reach the disk bit by bit: at its end, all at once, it would hold up what the server has to write.
+// pacer has a file reach the disk in bits, and leaves the disk to others for as long as each took: all at once, the file would hold up the server's
+// commits behind it.
 type pacer struct {
+	ctx             context.Context
 	file            *os.File
 	written, synced int64
 }
 
 // Write implements io.Writer.
 func (p *pacer) Write(b []byte) (int, error) {
-	const bit = 8 << 20
+	const bit = 256 << 10
 	n, err := p.file.Write(b)
 	p.written += int64(n)
-	if err == nil && p.written-p.synced > bit {
-		p.synced, err = p.written, p.file.Sync()
+	if err != nil || p.written-p.synced < bit {
+		return n, err
 	}
-	return n, err
+	began := time.Now()
+	p.synced, err = p.written, p.file.Sync()
+	select {
+	case <-p.ctx.Done():
+		return n, errors.Join(err, p.ctx.Err())
+	case <-time.After(time.Since(began)):
+		return n, err
+	}
 }
 
 // Restore puts a backup into the data directory, and replaces the store that is there only with force.
@@ -65,7 +75,7 @@ func Restore(ctx context.Context, c Config, path string, force bool) (err error)
 	if c.DatabaseURL != "" {
 		return errors.New("the store is in PostgreSQL: use pg_restore, and then `tollkey restore --epoch-only`")
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return err
 	}

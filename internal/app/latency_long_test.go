@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +69,8 @@ type beside struct {
 	api       tollkey.APIID
 	secrets   []string
 	boots     int64
+	// asked and answered count questions, and those that were answered VALID.
+	asked, answered atomic.Int64
 }
 
 type latencies struct {
@@ -136,6 +139,7 @@ func (b *beside) verify(client *http.Client, secret string) {
 	}
 	r.Header.Set("Authorization", "Bearer "+rootKey)
 	r.Header.Set("Content-Type", "application/json")
+	b.asked.Add(1)
 	resp, err := client.Do(r)
 	if err != nil {
 		b.t.Error(err)
@@ -144,7 +148,9 @@ func (b *beside) verify(client *http.Client, secret string) {
 	defer func() { _ = resp.Body.Close() }()
 	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), `"VALID"`) {
 		b.t.Errorf("%s %v", body, err)
+		return
 	}
+	b.answered.Add(1)
 }
 
 // insertKeys imports as an importer does: in slices that leave the writer to others in between.

@@ -197,13 +197,17 @@ func TestBackupRestoreDoctor(t *testing.T) {
 
 	at.always = []string{"--data", other}
 	at.must(`is restored into`, "", "restore", file)
-	if err := os.Chmod(other, 0o755); err != nil { // G302: that is what doctor is to see
-		t.Fatal(err)
+	key := filepath.Join(other, "root-key")
+	for _, loose := range []error{os.WriteFile(key, []byte("x"), 0o600), os.Chmod(key, 0o644), os.Chmod(other, 0o755)} {
+		if loose != nil {
+			t.Fatal(loose)
+		}
 	}
 	at.refused("1 checks failed", "", "doctor")
-	if err := os.Chmod(other, 0o700); err != nil {
+	if err := os.Chmod(key, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	at.must(`^warn  mode of .*others can read it`, "", "doctor")
 	if err := os.Truncate(filepath.Join(other, "tollkey.db"), 8192); err != nil {
 		t.Fatal(err)
 	}

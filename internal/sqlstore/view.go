@@ -187,8 +187,8 @@ func (v *View) Check(ctx context.Context, thoroughly bool) error {
 	return nil
 }
 
-// errTorn says that the two files are not of one moment.
-var errTorn = errors.New("sqlstore: usage of deleted batches is missing in usage.db")
+// errTorn says that the snapshots of ledger and usage are not of one moment or, if it lasts, that events were lost.
+var errTorn = errors.New("batches were deleted from the ledger that usage has not counted")
 
 // agreed compares snapshots of both files, of which that of usage is the older: every batch that main has deleted must be counted in usage.
 func agreed(ctx context.Context, main, usage querier) error {
