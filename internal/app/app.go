@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -21,6 +22,7 @@ import (
 	"github.com/tollkey/tollkey/internal/limit"
 	"github.com/tollkey/tollkey/internal/meter"
 	"github.com/tollkey/tollkey/internal/obs"
+	"github.com/tollkey/tollkey/internal/refill"
 	"github.com/tollkey/tollkey/internal/sqlstore"
 	"github.com/tollkey/tollkey/internal/verify"
 )
@@ -64,6 +66,8 @@ type App struct {
 	follower  *feed.Follower
 	spiller   *spiller
 	committer *ledger.Committer
+	uses      *uses
+	refilled  atomic.Int64 // the day up to which refills are done, as far as this node knows
 	node      string
 	listener  net.Listener
 	server    *http.Server
@@ -79,7 +83,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (*App, error) {
 	if c.LiveCounters == 0 {
 		c.LiveCounters = 1_000_000
 	}
-	a := &App{db: db, log: log, node: tollkey.NewID("node", time.Now())}
+	a := &App{db: db, uses: newUses(db), log: log, node: tollkey.NewID("node", time.Now())}
 	if err := a.build(ctx, c); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -106,7 +110,7 @@ func (a *App) build(ctx context.Context, c Config) error {
 	}
 	a.committer = ledger.NewCommitter(a.db, ledger.Options{Buffered: c.Buffered, Remote: !a.db.Solo()})
 	a.spiller = &spiller{limits: limits, ledger: a.db, last: a.committer.Last}
-	a.engine = verify.New(verify.Options{Lookups: a.db, Limits: limits, Ledger: a.committer})
+	a.engine = verify.New(verify.Options{Lookups: a.db, Limits: limits, Ledger: a.committer, Used: a.uses.rootKey})
 	a.follower = feed.NewFollower(feed.Options{Store: a.db, Node: a.node, Solo: a.db.Solo(), Learner: a.engine, Log: a.log})
 	a.engine.Follow(a.follower, cachedKeys)
 	if err := a.follower.Start(ctx); err != nil {
@@ -142,6 +146,8 @@ func (a *App) Run(ctx context.Context) error {
 	loops.Go(func() { a.engine.Run(background) })
 	loops.Go(func() { a.roll(background) })
 	loops.Go(func() { a.spill(background) })
+	loops.Go(func() { a.refill(background) })
+	loops.Go(func() { a.noteUses(background) })
 	loops.Go(func() {
 		if err := a.engine.LoadFilter(background); err != nil && background.Err() == nil {
 			a.log.Warn("the filter could not be loaded; unknown keys are looked up in the store", "error", err)
@@ -159,6 +165,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	stop()
 	loops.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+	defer cancel()
+	err = errors.Join(err, a.uses.flush(last))
 	stopCommitting()
 	committer.Wait()
 	return errors.Join(err, a.db.Close())
@@ -168,6 +177,9 @@ func (a *App) metrics(limits *limit.Local) *obs.Metrics {
 	m := obs.New()
 	m.Gauge("tollkey_ledger_waiting", "Entries that are not committed yet.", func() float64 { return float64(a.committer.Waiting()) })
 	m.Gauge("tollkey_limit_counters", "Counters of limits in memory.", func() float64 { return float64(limits.Len()) })
+	m.Gauge("tollkey_refill_last_day", "The start of the day up to which credits are refilled, in Unix seconds; 0 = not known yet.", func() float64 {
+		return float64(refill.Day(a.refilled.Load()).Start().Unix())
+	})
 	m.Gauge("tollkey_cache_usable", "1 while this node may answer from its cache.", func() float64 {
 		if a.follower.Holds() {
 			return 1
@@ -195,7 +207,8 @@ func (a *App) spill(ctx context.Context) {
 
 // roll moves batches into usage and counters, and throws away what nobody needs, while this node holds the lease.
 func (a *App) roll(ctx context.Context) {
-	roller := &meter.Roller{Ledger: a.db, Usage: a.db}
+	defer a.release(ctx, "roller")
+	roller := &meter.Roller{Ledger: a.db, Usage: a.db, Used: a.uses.key}
 	tick := time.NewTicker(rollEvery)
 	defer tick.Stop()
 	for {
@@ -208,6 +221,13 @@ func (a *App) roll(ctx context.Context) {
 			a.log.Warn("usage could not be rolled up; it will be tried again", "error", err)
 		}
 	}
+}
+
+// release gives a lease back, so that the next start or another node need not wait for its end.
+func (a *App) release(ctx context.Context, lease string) {
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = a.db.Release(soon, lease, a.node) // it ends by itself as well
 }
 
 func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
@@ -223,6 +243,11 @@ func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
 		}
 		if n == 0 {
 			break
+		}
+		if a.uses.crowded() {
+			if err := a.uses.flush(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	if _, err := a.db.PruneCounters(ctx, time.Now().UnixMilli(), slice); err != nil {

@@ -28,10 +28,18 @@ type server string
 // start runs a server until stop is called.
 func start(t *testing.T, c Config) (s server, stop func()) {
 	t.Helper()
+	_, s, stop = startPrepared(t, c, func(*App) {})
+	return s, stop
+}
+
+// startPrepared runs a server, once prepare has seen it, until stop is called.
+func startPrepared(t *testing.T, c Config, prepare func(*App)) (a *App, s server, stop func()) {
+	t.Helper()
 	a, err := New(t.Context(), c, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	prepare(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -39,7 +47,7 @@ func start(t *testing.T, c Config) (s server, stop func()) {
 			t.Error(err)
 		}
 	})
-	return server(a.Address), sync.OnceFunc(func() { cancel(); running.Wait() })
+	return a, server(a.Address), sync.OnceFunc(func() { cancel(); running.Wait() })
 }
 
 func (s server) call(t *testing.T, procedure, body string) (int, map[string]any) {

@@ -58,6 +58,7 @@ func keyOf(k *tollkey.Key) wire.Key {
 	out := wire.Key{
 		KeyId: string(k.ID), Start: k.Start, Enabled: k.Enabled, CreatedAt: k.CreatedAt.UnixMilli(), UpdatedAt: optTime(k.UpdatedAt),
 		Name: optText(k.Name), Meta: k.Meta, Expires: optTime(k.Expires), Ratelimits: limitsOf(k.RateLimits),
+		LastUsedAt: optTime(k.LastUsedAt),
 	}
 	for _, p := range k.Permissions {
 		out.Permissions = append(out.Permissions, p.Slug)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/ledger"
@@ -19,6 +20,8 @@ const (
 type Roller struct {
 	Ledger ledger.Store
 	Usage  Store
+	// Used, if set, is told of every key that an event is about, whatever its outcome.
+	Used func(key tollkey.KeyID, at time.Time)
 }
 
 // Roll makes one pass and reports how many batches it moved; 0 means that nothing was left. It may be stopped at
@@ -45,6 +48,7 @@ func (r *Roller) Roll(ctx context.Context) (int, error) {
 		}
 		upTo[b.ID.Boot] = b.ID.Seq
 		addTakes(counters, events)
+		r.noteUses(events)
 		if b.ID.Seq > marks[b.ID.Boot] {
 			fresh[b.ID.Boot] = b.ID.Seq
 			addSums(sums, events)
@@ -65,6 +69,17 @@ func (r *Roller) Roll(ctx context.Context) (int, error) {
 		folded = append(folded, c)
 	}
 	return len(batches), r.Ledger.Fold(ctx, upTo, len(batches), folded)
+}
+
+func (r *Roller) noteUses(events []tollkey.Event) {
+	if r.Used == nil {
+		return
+	}
+	for i := range events {
+		if key := events[i].Key; key != "" {
+			r.Used(key, events[i].Time)
+		}
+	}
 }
 
 func addSums(sums map[Sum]*Sum, events []tollkey.Event) {

@@ -20,6 +20,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/store"
 )
 
 // dialect is all in which the engines differ.
@@ -36,8 +37,10 @@ type dialect struct {
 	// readBalances locks and reads those of the balances that exist; writeBalances writes those that it is given.
 	readBalances  func(context.Context, querier, []tollkey.BalanceID) (map[tollkey.BalanceID]int64, error)
 	writeBalances func(context.Context, querier, []tollkey.BalanceID, map[tollkey.BalanceID]int64) error
-	retryable     func(error) bool
-	conflict      func(error) bool
+	// touchKeys writes when keys were last used, in ascending order.
+	touchKeys func(context.Context, querier, []store.Use) error
+	retryable func(error) bool
+	conflict  func(error) bool
 	// answered reports whether the error is the engine's own answer, and not the lack of one.
 	answered func(error) bool
 }
@@ -45,7 +48,7 @@ type dialect struct {
 var sqliteDialect = &dialect{
 	name: "sqlite", goose: goose.DialectSQLite3, viewOptions: &sql.TxOptions{ReadOnly: true},
 	clock:        "cast(unixepoch('subsec') * 1000 as integer)",
-	readBalances: readEach, writeBalances: writeEach,
+	readBalances: readEach, writeBalances: writeEach, touchKeys: touchEach,
 	retryable: func(error) bool { return false },
 	conflict: func(err error) bool {
 		var e *sqlite.Error
@@ -61,7 +64,7 @@ var postgresDialect = &dialect{
 	name: "postgres", goose: goose.DialectPostgres,
 	viewOptions: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 	clock:       "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)",
-	lockRow:     " for update", keepRow: " for key share", readBalances: lockAll, writeBalances: writeAll,
+	lockRow:     " for update", keepRow: " for key share", readBalances: lockAll, writeBalances: writeAll, touchKeys: touchAll,
 	retryable: func(err error) bool {
 		var e *pgconn.PgError
 		return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")

@@ -303,11 +303,11 @@ func refillColumns(r *tollkey.Refill) (interval *string, amount, day *int64) {
 	if r == nil {
 		return nil, nil, nil
 	}
-	text, d := string(r.Interval), int64(r.Day)
+	text, d := string(r.Interval), int64(0)
 	if r.Interval == tollkey.RefillMonthly {
-		day = &d
+		d = int64(r.Day)
 	}
-	return &text, &r.Amount, day
+	return &text, &r.Amount, &d
 }
 
 func bytesOf(s *string) []byte {

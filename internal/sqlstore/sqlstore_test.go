@@ -61,6 +61,9 @@ func TestConformance(t *testing.T) {
 				return db
 			})
 		})
+		t.Run(name+"/refills", func(t *testing.T) {
+			conformance.Refills(t, func(t *testing.T) conformance.Books { return fresh(t, options(t)) })
+		})
 		t.Run(name+"/meter", func(t *testing.T) {
 			conformance.Meter(t, func(t *testing.T) (meter.Store, ledger.Store) {
 				db := fresh(t, options(t))
@@ -119,7 +122,7 @@ func TestStatements(t *testing.T) {
 			checkPrepares(t, f, s.text)
 		}
 		if !db.Solo() {
-			for _, text := range []string{pgLockBalances, pgSetBalances} {
+			for _, text := range []string{pgLockBalances, pgSetBalances, pgLockKeys, pgUsedKeys, qRefillPage + postgresDialect.lockRow} {
 				checkPrepares(t, db.main, text)
 			}
 			return

@@ -18,8 +18,13 @@ func (db *DB) View(ctx context.Context, fn func(store.Reader) error) error {
 
 // Update implements store.Store.
 func (db *DB) Update(ctx context.Context, now time.Time, fn func(store.Tx) error) (int64, error) {
+	return db.announced(ctx, now, db.main.update, func(t *tx) error { return fn(t) })
+}
+
+// announced runs fn in a transaction made by update, writes what it audited and announced, and wakes the followers.
+func (db *DB) announced(ctx context.Context, now time.Time, update func(context.Context, func(querier) error) error, fn func(*tx) error) (int64, error) {
 	var change int64
-	err := db.main.update(ctx, func(q querier) error {
+	err := update(ctx, func(q querier) error {
 		t := &tx{reader: reader{q}, now: time.UnixMilli(now.UnixMilli()), lockRow: db.main.dialect.lockRow, keepRow: db.main.dialect.keepRow}
 		if err := fn(t); err != nil {
 			return err

@@ -28,6 +28,8 @@ type Store interface {
 
 	Lookups
 	Changes
+	Refills
+	Uses
 	// Lease takes or renews the lease called name for holder until ttl from now by the store's clock. It reports false
 	// while another holder's lease is live. Release gives it back early.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)

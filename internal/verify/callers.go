@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -16,7 +17,11 @@ type caller struct {
 	expires          time.Time
 	workspaceMissing bool
 	workspaceEnabled bool
+	noted            atomic.Int64 // when its use was last noted, Unix seconds
 }
+
+// noteEvery is how often the use of one root key is noted.
+const noteEvery = 10 // seconds
 
 // Authenticate returns the Principal of a root key's secret, or the Error that the HTTP contract names for its state.
 func (e *Engine) Authenticate(ctx context.Context, token string) (*tollkey.Principal, error) {
@@ -43,7 +48,19 @@ func (e *Engine) Authenticate(ctx context.Context, token string) (*tollkey.Princ
 	case !c.workspaceEnabled:
 		return nil, tollkey.NewError(tollkey.CodeForbidden, tollkey.ReasonWorkspaceDisabled, "This workspace is disabled.")
 	}
+	e.noteUse(c)
 	return &c.principal, nil
+}
+
+// noteUse tells of a caller now and then, so that a request costs no more than a look.
+func (e *Engine) noteUse(c *caller) {
+	if e.used == nil {
+		return
+	}
+	now := e.now()
+	if last := c.noted.Load(); now.Unix() >= last+noteEvery && c.noted.CompareAndSwap(last, now.Unix()) {
+		e.used(c.principal.RootKey, now)
+	}
 }
 
 // AdmitRequest takes one from the requests per minute of the caller's workspace, which must have a cap. The count is this node's.

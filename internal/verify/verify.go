@@ -60,6 +60,7 @@ type Engine struct {
 	misses     chan struct{}
 	folded     folder
 	requests   *limit.Local // of workspaces with a cap
+	used       func(tollkey.KeyID, time.Time)
 }
 
 // Options of New.
@@ -68,6 +69,8 @@ type Options struct {
 	Limits  limit.Limiter
 	Ledger  Ledger
 	Now     func() time.Time // nil = time.Now
+	// Used, if set, is told every few seconds of a root key that callers use.
+	Used func(rootKey tollkey.KeyID, at time.Time)
 	// CacheSize is how many keys are kept decoded, about 1 kB each.
 	CacheSize int
 }
@@ -80,7 +83,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		lookups: o.Lookups, limits: o.Limits, ledger: o.Ledger, now: o.Now,
 		known: newFilter(), misses: make(chan struct{}, maxMisses), folded: newFolder(),
-		requests: limit.NewLocal(0, nil),
+		requests: limit.NewLocal(0, nil), used: o.Used,
 	}
 }
 

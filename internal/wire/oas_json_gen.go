@@ -4140,6 +4140,12 @@ func (s *Key) encodeFields(e *jx.Encoder) {
 		}
 	}
 	{
+		if s.LastUsedAt.Set {
+			e.FieldStart("lastUsedAt")
+			s.LastUsedAt.Encode(e)
+		}
+	}
+	{
 		if s.Name.Set {
 			e.FieldStart("name")
 			s.Name.Encode(e)
@@ -4201,20 +4207,21 @@ func (s *Key) encodeFields(e *jx.Encoder) {
 	}
 }
 
-var jsonFieldsNameOfKey = [13]string{
+var jsonFieldsNameOfKey = [14]string{
 	0:  "keyId",
 	1:  "start",
 	2:  "enabled",
 	3:  "createdAt",
 	4:  "updatedAt",
-	5:  "name",
-	6:  "meta",
-	7:  "expires",
-	8:  "permissions",
-	9:  "roles",
-	10: "credits",
-	11: "identity",
-	12: "ratelimits",
+	5:  "lastUsedAt",
+	6:  "name",
+	7:  "meta",
+	8:  "expires",
+	9:  "permissions",
+	10: "roles",
+	11: "credits",
+	12: "identity",
+	13: "ratelimits",
 }
 
 // Decode decodes Key from json.
@@ -4283,6 +4290,16 @@ func (s *Key) Decode(d *jx.Decoder) error {
 				return nil
 			}(); err != nil {
 				return errors.Wrap(err, "decode field \"updatedAt\"")
+			}
+		case "lastUsedAt":
+			if err := func() error {
+				s.LastUsedAt.Reset()
+				if err := s.LastUsedAt.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"lastUsedAt\"")
 			}
 		case "name":
 			if err := func() error {

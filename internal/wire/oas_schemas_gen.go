@@ -989,12 +989,14 @@ func (s *IdentityRequest) SetIdentity(val string) {
 
 // Ref: #/components/schemas/Key
 type Key struct {
-	KeyId     string    `json:"keyId"`
-	Start     string    `json:"start"`
-	Enabled   bool      `json:"enabled"`
-	CreatedAt int64     `json:"createdAt"`
-	UpdatedAt OptInt64  `json:"updatedAt"`
-	Name      OptString `json:"name"`
+	KeyId     string   `json:"keyId"`
+	Start     string   `json:"start"`
+	Enabled   bool     `json:"enabled"`
+	CreatedAt int64    `json:"createdAt"`
+	UpdatedAt OptInt64 `json:"updatedAt"`
+	// When the key was last verified, whatever the answer; behind by less than a minute.
+	LastUsedAt OptInt64  `json:"lastUsedAt"`
+	Name       OptString `json:"name"`
 	// An object.
 	Meta        jx.Raw              `json:"meta"`
 	Expires     OptInt64            `json:"expires"`
@@ -1028,6 +1030,11 @@ func (s *Key) GetCreatedAt() int64 {
 // GetUpdatedAt returns the value of UpdatedAt.
 func (s *Key) GetUpdatedAt() OptInt64 {
 	return s.UpdatedAt
+}
+
+// GetLastUsedAt returns the value of LastUsedAt.
+func (s *Key) GetLastUsedAt() OptInt64 {
+	return s.LastUsedAt
 }
 
 // GetName returns the value of Name.
@@ -1093,6 +1100,11 @@ func (s *Key) SetCreatedAt(val int64) {
 // SetUpdatedAt sets the value of UpdatedAt.
 func (s *Key) SetUpdatedAt(val OptInt64) {
 	s.UpdatedAt = val
+}
+
+// SetLastUsedAt sets the value of LastUsedAt.
+func (s *Key) SetLastUsedAt(val OptInt64) {
+	s.LastUsedAt = val
 }
 
 // SetName sets the value of Name.

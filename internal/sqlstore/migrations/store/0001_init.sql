@@ -16,6 +16,8 @@ create table keys (
   created_at bigint not null, updated_at bigint, last_used_at bigint, deleted_at bigint
 );
 create index keys_by_api on keys (api_id, id) where deleted_at is null;
+-- refill_day is 0 for daily refills
+create index keys_by_refill on keys (refill_day, id) where refill_day is not null and deleted_at is null;
 create index keys_by_identity on keys (identity_id, id) where deleted_at is null and identity_id is not null;
 create table root_keys (
   id text primary key, workspace_id text not null, digest bytea not null unique, start text not null, name text not null,
@@ -61,6 +63,7 @@ create table removed (id text primary key);
 create table balances (
   id text primary key, remaining bigint not null check (remaining between 0 and 1000000000000000)
 );
+create table refills (id bigint primary key, done bigint not null, day bigint not null, slot bigint not null, after_key text not null);
 create table feed (id bigint primary key, number bigint not null, epoch text not null);
 create table changes (number bigint primary key, at bigint not null, kind text not null, body text not null);
 create table audit_entries (
