@@ -40,6 +40,7 @@ const (
 	ReasonKeyDisabled             Reason = "key_disabled"
 	ReasonWorkspaceDisabled       Reason = "workspace_disabled"
 	ReasonWorkspaceNotFound       Reason = "workspace_not_found"
+	ReasonWorkspaceExists         Reason = "workspace_already_exists"
 	ReasonAPINotFound             Reason = "api_not_found"
 	ReasonKeyNotFound             Reason = "key_not_found"
 	ReasonRoleNotFound            Reason = "role_not_found"

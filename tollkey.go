@@ -33,7 +33,9 @@ type Workspace struct {
 	Enabled bool
 	// RequestsPerMinute caps the API requests of the workspace; negative means no cap.
 	RequestsPerMinute int64
-	CreatedAt         time.Time
+	// RetentionDays is for how many days usage is shown; 0 = all of it.
+	RetentionDays int
+	CreatedAt     time.Time
 }
 
 // API is a named set of keys with shared defaults (`apiId` on the wire).
@@ -165,32 +167,4 @@ type RootKey struct {
 	Expires     time.Time
 	CreatedAt   time.Time
 	LastUsedAt  time.Time
-}
-
-// Actor is who did something, as the audit log names it.
-type Actor struct {
-	Type      string // "rootkey", "system"
-	ID        string
-	Name      string
-	RemoteIP  string
-	UserAgent string
-}
-
-// AuditEntry is one recorded change. It is written in the transaction of the change itself.
-type AuditEntry struct {
-	ID          string
-	Workspace   WorkspaceID
-	Time        time.Time
-	Event       string // "key.create", …
-	Description string
-	Actor       Actor
-	Targets     []AuditTarget
-	Correlation string // shared by all entries of one call
-}
-
-// AuditTarget is one thing that an audited change touched.
-type AuditTarget struct {
-	Type string // "key", "api", "role", …
-	ID   string
-	Name string
 }

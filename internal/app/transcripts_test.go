@@ -155,6 +155,8 @@ func telling(h http.Header) string {
 	for name, values := range h {
 		switch name {
 		case "Content-Type", "Content-Length", "Date", "X-Content-Type-Options":
+		case "Ratelimit-Remaining", "Ratelimit-Reset", "Retry-After":
+			lines = append(lines, name+": <number>\n") // they depend on the time
 		default:
 			lines = append(lines, name+": "+strings.Join(values, ", ")+"\n")
 		}

@@ -73,6 +73,28 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+func TestAuditVerify(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	if code, _, stderr := execute(t, nil, "audit", "verify", "--data", data); code != 1 || !strings.Contains(stderr, "there is no store") {
+		t.Errorf("without a store: exit code %d, %s", code, stderr)
+	}
+	if code, _, stderr := execute(t, nil, "migrate", "--data", data); code != 0 {
+		t.Fatal(stderr)
+	}
+	if code, stdout, stderr := execute(t, nil, "audit", "verify", "--data", data); code != 0 || !strings.HasPrefix(stdout, "The audit log is whole: 0 entries, the last is 0:00") {
+		t.Errorf("of an empty store: exit code %d, %s%s", code, stdout, stderr)
+	}
+	for _, known := range []string{"1", "x:" + strings.Repeat("0", 64), "1:" + strings.Repeat("0", 65), "1:" + strings.Repeat("g", 64), "1:00"} {
+		if code, _, stderr := execute(t, nil, "audit", "verify", "--data", data, "--known", known); code != 1 || !strings.Contains(stderr, "--known") {
+			t.Errorf("--known %s: exit code %d, %s", known, code, stderr)
+		}
+	}
+	code, stdout, stderr := execute(t, nil, "audit", "verify", "--data", data, "--known", "7:"+strings.Repeat("0", 64))
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "entry 1 of the audit log is missing, and all up to entry 7") {
+		t.Errorf("an entry that was: exit code %d, %s%s", code, stdout, stderr)
+	}
+}
+
 func TestMigrate(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	for range 2 {

@@ -28,26 +28,29 @@ func Bootstrap(ctx context.Context, s store.Store, preset string, at time.Time) 
 			}
 		}
 		w := &tollkey.Workspace{ID: tollkey.WorkspaceID(tollkey.NewID("ws", at)), Name: "Default", Slug: "default", Enabled: true, RequestsPerMinute: -1, CreatedAt: at}
-		if err := tx.CreateWorkspace(ctx, w); err != nil {
-			return err
-		}
-		k := &tollkey.RootKey{
-			ID: tollkey.KeyID(tollkey.NewID("key", at)), Workspace: w.ID, Digest: secret.Hash(plain), Start: start, Name: "First root key",
-			Permissions: access.All(), Enabled: true, CreatedAt: at,
-		}
-		tx.Announce(store.Announcement{Digests: []tollkey.Digest{k.Digest}})
-		tx.Audit(tollkey.AuditEntry{
-			ID: tollkey.NewID("log", at), Workspace: w.ID, Time: at, Event: "workspace.create", Description: "Created the first workspace",
-			Actor: tollkey.Actor{Type: "system"}, Targets: []tollkey.AuditTarget{{Type: "workspace", ID: string(w.ID), Name: w.Name}},
-		})
 		made = plain
-		return tx.CreateRootKey(ctx, k)
+		_, err = found(ctx, tx, w, plain, start, access.All())
+		return err
 	})
 	var conflict *tollkey.Error
 	if errors.As(err, &conflict) && conflict.Code == tollkey.CodeConflict {
 		return "", nil // another node was first
 	}
 	return made, err
+}
+
+// found makes a workspace with its first root key, which is the first entry of the workspace's audit log.
+func found(ctx context.Context, tx store.Tx, w *tollkey.Workspace, plain, start string, permissions []string) (tollkey.KeyID, error) {
+	if err := tx.CreateWorkspace(ctx, w); err != nil {
+		return "", err
+	}
+	k := &tollkey.RootKey{
+		ID: tollkey.KeyID(tollkey.NewID("key", tx.Now())), Workspace: w.ID, Digest: secret.Hash(plain), Start: start, Name: "First root key",
+		Permissions: permissions, Enabled: true, CreatedAt: tx.Now(),
+	}
+	tx.Announce(store.Announcement{Digests: []tollkey.Digest{k.Digest}, Cells: []string{string(w.ID)}})
+	bySystem(tx, w.ID, "workspace.create", "Created the workspace and its first root key", workspaceTarget(w), rootKeyTarget(k))
+	return k.ID, tx.CreateRootKey(ctx, k)
 }
 
 // IsRootKey reports whether the secret is that of a root key.

@@ -50,10 +50,12 @@ func (c *change) record(event, description string, target tollkey.AuditTarget, a
 
 // audit writes down one event. Whoever calls it announces what was touched, too.
 func (c *change) audit(event, description string, targets ...tollkey.AuditTarget) {
+	const longest = 512 // bytes of a user agent
 	c.Audit(tollkey.AuditEntry{
 		ID: tollkey.NewID("log", c.Now()), Workspace: c.caller.Workspace, Time: c.Now(), Event: event, Description: description,
 		Actor: tollkey.Actor{
-			Type: "rootkey", ID: string(c.caller.RootKey), Name: c.caller.Name, RemoteIP: c.caller.RemoteIP, UserAgent: c.caller.UserAgent,
+			Type: "rootkey", ID: string(c.caller.RootKey), Name: c.caller.Name, RemoteIP: c.caller.RemoteIP,
+			UserAgent: c.caller.UserAgent[:min(len(c.caller.UserAgent), longest)],
 		},
 		Targets: targets, Correlation: c.correlation,
 	})
@@ -72,6 +74,14 @@ func (s *Service) mutate(ctx context.Context, caller Caller, fn func(*change) er
 
 func denied(permission string) error {
 	return tollkey.NewError(tollkey.CodeForbidden, tollkey.ReasonInsufficientPermissions, "The root key lacks the permission "+permission+".")
+}
+
+// bySystem audits what the server did, or what was done to a workspace from another, which is not named.
+func bySystem(tx store.Tx, ws tollkey.WorkspaceID, event, description string, targets ...tollkey.AuditTarget) {
+	tx.Audit(tollkey.AuditEntry{
+		ID: tollkey.NewID("log", tx.Now()), Workspace: ws, Time: tx.Now(), Event: event, Description: description,
+		Actor: tollkey.Actor{Type: "system", ID: "system"}, Targets: targets,
+	})
 }
 
 func apiNotFound() error {

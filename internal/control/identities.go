@@ -25,7 +25,7 @@ func (s *Service) CreateIdentity(ctx context.Context, caller Caller, externalID 
 		i.CreatedAt, i.RateLimits = c.Now(), limitsOf(limits, c.Now())
 		c.record("identity.create", "Created an identity", identityTarget(i), store.Announcement{Cells: []string{string(i.ID)}})
 		for _, l := range i.RateLimits {
-			c.recordLimit("ratelimit.create", "Created a rate limit", i, l)
+			c.audit("ratelimit.create", "Created a rate limit", identityTarget(i), limitTarget(l))
 		}
 		return c.Tx.CreateIdentity(ctx, i)
 	})
@@ -150,20 +150,20 @@ func (c *change) recordLimits(i *tollkey.Identity, limits []tollkey.RateLimit) {
 	for at := range limits {
 		l := &limits[at]
 		if old := named(i.RateLimits, l.Name); old < 0 {
-			c.recordLimit("ratelimit.create", "Created a rate limit", i, *l)
+			c.audit("ratelimit.create", "Created a rate limit", identityTarget(i), limitTarget(*l))
 		} else if l.ID = i.RateLimits[old].ID; *l != i.RateLimits[old] {
-			c.recordLimit("ratelimit.update", "Changed a rate limit", i, *l)
+			c.audit("ratelimit.update", "Changed a rate limit", identityTarget(i), limitTarget(*l))
 		}
 	}
 	for _, l := range i.RateLimits {
 		if named(limits, l.Name) < 0 {
-			c.recordLimit("ratelimit.delete", "Deleted a rate limit", i, l)
+			c.audit("ratelimit.delete", "Deleted a rate limit", identityTarget(i), limitTarget(l))
 		}
 	}
 }
 
-func (c *change) recordLimit(event, description string, i *tollkey.Identity, l tollkey.RateLimit) {
-	c.audit(event, description, identityTarget(i), tollkey.AuditTarget{Type: "ratelimit", ID: string(l.ID), Name: l.Name})
+func limitTarget(l tollkey.RateLimit) tollkey.AuditTarget {
+	return tollkey.AuditTarget{Type: "ratelimit", ID: string(l.ID), Name: l.Name}
 }
 
 func identityTarget(i *tollkey.Identity) tollkey.AuditTarget {

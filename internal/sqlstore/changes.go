@@ -36,7 +36,7 @@ var (
 		on conflict (name) do update set holder = excluded.holder, expires_at = excluded.expires_at
 		where leases.holder = excluded.holder or leases.expires_at < CLOCK`)
 	qRelease   = query(`delete from leases where name = $1 and holder = $2`)
-	qFirstFeed = query(`insert into feed (id, number, epoch) values (1, 0, $1) on conflict (id) do nothing`)
+	qFirstFeed = query(`insert into feed (id, number, audited, epoch) values (1, 0, 0, $1) on conflict (id) do nothing`)
 )
 
 // Head implements store.Changes.

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"slices"
 	"time"
@@ -83,38 +82,38 @@ type changeBody struct {
 }
 
 var (
-	qNextNumber   = query(`update feed set number = number + 1 where id = 1 returning number`)
-	qInsertChange = query(`insert into changes (number, at, kind, body) values ($1, $2, $3, $4)`)
-	qInsertAudit  = rowList(`insert into audit_entries (id, workspace_id, at, event, description, actor, targets, correlation, change)`, 9, "")
+	qNextNumber   = query(`update feed set number = number + $1, audited = audited + $2 where id = 1 returning number, audited`)
+	qInsertChange = query(`insert into changes (number, at, kind, body) values ($1, $2, $3, $4) returning (select hash from audit_entries where seq = $5)`)
 )
 
 // finish writes what was audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
-func (t *tx) finish(ctx context.Context) (int64, error) {
+// That lock puts changes and audit entries in one order, which is that of the commits.
+func (t *tx) finish(ctx context.Context) (number int64, err error) {
 	if !t.wanted && len(t.audit) == 0 {
 		return 0, nil
 	}
-	var number int64
+	if err := t.insertTargets(ctx); err != nil {
+		return 0, err
+	}
+	kind, body := t.change()
+	text, err := json.Marshal(body)
+	if err != nil {
+		return 0, err
+	}
+	var step, last int64
 	if t.wanted {
-		if err := t.q.QueryRowContext(ctx, qNextNumber).Scan(&number); err != nil {
-			return 0, err
-		}
-		kind, body := t.change()
-		text, err := json.Marshal(body)
-		if err != nil {
-			return 0, err
-		}
-		if _, err := t.q.ExecContext(ctx, qInsertChange, number, t.now.UnixMilli(), string(kind), string(text)); err != nil {
-			return 0, err
-		}
+		step = 1
 	}
-	entries := make([][]any, len(t.audit))
-	for i := range t.audit {
-		var err error
-		if entries[i], err = t.auditRow(&t.audit[i], number); err != nil {
-			return 0, err
-		}
+	if err := t.q.QueryRowContext(ctx, qNextNumber, step, len(t.audit)).Scan(&number, &last); err != nil {
+		return 0, err
 	}
-	return number, t.insertRows(ctx, qInsertAudit, entries, func(*sql.Rows) error { return nil })
+	before := last - int64(len(t.audit))
+	if !t.wanted {
+		return 0, t.insertAudit(ctx, before, t.q.QueryRowContext(ctx, qAuditHash, before))
+	}
+	// The statement sees what was committed before the lock was had, and so brings the hash to go on from.
+	change := t.q.QueryRowContext(ctx, qInsertChange, number, t.now.UnixMilli(), string(kind), string(text), before)
+	return number, t.insertAudit(ctx, before, change)
 }
 
 func (t *tx) change() (tollkey.ChangeKind, changeBody) {
@@ -129,17 +128,6 @@ func (t *tx) change() (tollkey.ChangeKind, changeBody) {
 		kind = tollkey.ChangeFlush
 	}
 	return kind, body
-}
-
-func (t *tx) auditRow(e *tollkey.AuditEntry, number int64) ([]any, error) {
-	actor, err := json.Marshal(e.Actor)
-	if err != nil {
-		return nil, err
-	}
-	targets, err := json.Marshal(e.Targets)
-	return []any{
-		e.ID, string(e.Workspace), t.now.UnixMilli(), e.Event, e.Description, string(actor), string(targets), e.Correlation, number,
-	}, err
 }
 
 // millis stores a time; the zero time is null.

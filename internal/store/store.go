@@ -124,6 +124,8 @@ type NodeStatus struct {
 // Reader reads one snapshot.
 type Reader interface {
 	Workspace(ctx context.Context, id tollkey.WorkspaceID) (*tollkey.Workspace, error)
+	// ListWorkspaces returns all workspaces of the server by ascending id.
+	ListWorkspaces(ctx context.Context, page Page) ([]tollkey.Workspace, error)
 	// CountWorkspaces is for the first start.
 	CountWorkspaces(ctx context.Context) (int64, error)
 
@@ -163,6 +165,9 @@ type Reader interface {
 	// RolesByName returns those that exist, matching without regard to case, ordered by name, with their permissions. In a Tx they cannot be
 	// deleted before it ends.
 	RolesByName(ctx context.Context, ws tollkey.WorkspaceID, names []string) ([]tollkey.Role, error)
+
+	// ListAudit returns entries from the newest on; Page.From is the id of the first, and one that the workspace does not have is invalid.
+	ListAudit(ctx context.Context, ws tollkey.WorkspaceID, filter AuditFilter, page Page) ([]tollkey.AuditEntry, error)
 }
 
 // Page asks for up to Limit rows whose id is From or above; From "" starts at the beginning.
@@ -177,13 +182,22 @@ type KeyFilter struct {
 	ExternalID string // "" = any
 }
 
+// AuditFilter narrows ListAudit; "" = any.
+type AuditFilter struct {
+	Actor, Event, Target string // Actor and Target are ids
+	From, Before         time.Time
+}
+
 // Tx is a transaction: a Reader that sees its own writes, and the writes.
 type Tx interface {
 	Reader
 	// Now is the time given to Update; all rows of a transaction agree on it.
 	Now() time.Time
 
+	// CreateWorkspace is a conflict when the slug exists; the transaction can go on.
 	CreateWorkspace(ctx context.Context, w *tollkey.Workspace) error
+	// UpdateWorkspace writes the fields that u holds.
+	UpdateWorkspace(ctx context.Context, id tollkey.WorkspaceID, u WorkspaceUpdate) error
 	CreateRootKey(ctx context.Context, k *tollkey.RootKey) error
 	// UpdateRootKey writes the fields that u holds; it is not found when deleted.
 	UpdateRootKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u RootKeyUpdate) error
@@ -244,7 +258,7 @@ type Tx interface {
 	// DeleteOverride removes the override of exactly that identifier.
 	DeleteOverride(ctx context.Context, ns tollkey.NamespaceID, identifier string) (tollkey.OverrideID, error)
 
-	// Audit adds entries to what is written at commit.
+	// Audit adds entries to what is written at commit, behind all that were committed before: they form one chain, see tollkey.AuditEntry.
 	Audit(entries ...tollkey.AuditEntry)
 	// Announce adds to the one change that this transaction announces.
 	Announce(c Announcement)
@@ -285,6 +299,13 @@ type KeyLinks struct {
 type IdentityUpdate struct {
 	Meta       *[]byte              // nil slice clears
 	RateLimits *[]tollkey.RateLimit // the whole set; one with the name of a stored one keeps the stored id
+}
+
+// WorkspaceUpdate holds the fields to write; a nil pointer leaves a field alone.
+type WorkspaceUpdate struct {
+	Name              *string
+	RequestsPerMinute *int64
+	RetentionDays     *int
 }
 
 // RootKeyUpdate holds the fields to write; a nil pointer leaves a field alone.

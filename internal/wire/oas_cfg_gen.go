@@ -12,10 +12,11 @@ import (
 )
 
 var regexMap = map[string]ogenregex.Regexp{
-	"^[a-zA-Z0-9_-]+$":      ogenregex.MustCompile("^[a-zA-Z0-9_-]+$"),
-	"^[a-zA-Z0-9_.-]+$":     ogenregex.MustCompile("^[a-zA-Z0-9_.-]+$"),
-	"^[a-zA-Z0-9_:\\-.*]+$": ogenregex.MustCompile("^[a-zA-Z0-9_:\\-.*]+$"),
-	"^[a-zA-Z0-9_]+$":       ogenregex.MustCompile("^[a-zA-Z0-9_]+$"),
+	"^[a-z0-9]+(-[a-z0-9]+)*$": ogenregex.MustCompile("^[a-z0-9]+(-[a-z0-9]+)*$"),
+	"^[a-zA-Z0-9_-]+$":         ogenregex.MustCompile("^[a-zA-Z0-9_-]+$"),
+	"^[a-zA-Z0-9_.-]+$":        ogenregex.MustCompile("^[a-zA-Z0-9_.-]+$"),
+	"^[a-zA-Z0-9_:\\-.*]+$":    ogenregex.MustCompile("^[a-zA-Z0-9_:\\-.*]+$"),
+	"^[a-zA-Z0-9_]+$":          ogenregex.MustCompile("^[a-zA-Z0-9_]+$"),
 }
 
 type (

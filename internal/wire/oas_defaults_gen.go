@@ -39,6 +39,14 @@ func (s *LimitRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *ListAuditEventsRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *ListIdentitiesRequest) setDefaults() {
 	{
 		val := int(100)
@@ -96,6 +104,14 @@ func (s *ListRolesRequest) setDefaults() {
 
 // setDefaults set default value of fields.
 func (s *ListRootKeysRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *ListWorkspacesRequest) setDefaults() {
 	{
 		val := int(100)
 		s.Limit.SetTo(val)

@@ -22,6 +22,184 @@ func (s *ApiRequest) SetApiId(val string) {
 	s.ApiId = val
 }
 
+// Ref: #/components/schemas/AuditActor
+type AuditActor struct {
+	Type string    `json:"type"`
+	ID   string    `json:"id"`
+	Name OptString `json:"name"`
+}
+
+// GetType returns the value of Type.
+func (s *AuditActor) GetType() string {
+	return s.Type
+}
+
+// GetID returns the value of ID.
+func (s *AuditActor) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *AuditActor) GetName() OptString {
+	return s.Name
+}
+
+// SetType sets the value of Type.
+func (s *AuditActor) SetType(val string) {
+	s.Type = val
+}
+
+// SetID sets the value of ID.
+func (s *AuditActor) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *AuditActor) SetName(val OptString) {
+	s.Name = val
+}
+
+// Ref: #/components/schemas/AuditEvent
+type AuditEvent struct {
+	ID          string        `json:"id"`
+	Time        int64         `json:"time"`
+	Event       string        `json:"event"`
+	Description string        `json:"description"`
+	Actor       AuditActor    `json:"actor"`
+	Targets     []AuditTarget `json:"targets"`
+	RemoteIp    OptString     `json:"remoteIp"`
+	UserAgent   OptString     `json:"userAgent"`
+	// Shared by all events of one call.
+	CorrelationId OptString `json:"correlationId"`
+}
+
+// GetID returns the value of ID.
+func (s *AuditEvent) GetID() string {
+	return s.ID
+}
+
+// GetTime returns the value of Time.
+func (s *AuditEvent) GetTime() int64 {
+	return s.Time
+}
+
+// GetEvent returns the value of Event.
+func (s *AuditEvent) GetEvent() string {
+	return s.Event
+}
+
+// GetDescription returns the value of Description.
+func (s *AuditEvent) GetDescription() string {
+	return s.Description
+}
+
+// GetActor returns the value of Actor.
+func (s *AuditEvent) GetActor() AuditActor {
+	return s.Actor
+}
+
+// GetTargets returns the value of Targets.
+func (s *AuditEvent) GetTargets() []AuditTarget {
+	return s.Targets
+}
+
+// GetRemoteIp returns the value of RemoteIp.
+func (s *AuditEvent) GetRemoteIp() OptString {
+	return s.RemoteIp
+}
+
+// GetUserAgent returns the value of UserAgent.
+func (s *AuditEvent) GetUserAgent() OptString {
+	return s.UserAgent
+}
+
+// GetCorrelationId returns the value of CorrelationId.
+func (s *AuditEvent) GetCorrelationId() OptString {
+	return s.CorrelationId
+}
+
+// SetID sets the value of ID.
+func (s *AuditEvent) SetID(val string) {
+	s.ID = val
+}
+
+// SetTime sets the value of Time.
+func (s *AuditEvent) SetTime(val int64) {
+	s.Time = val
+}
+
+// SetEvent sets the value of Event.
+func (s *AuditEvent) SetEvent(val string) {
+	s.Event = val
+}
+
+// SetDescription sets the value of Description.
+func (s *AuditEvent) SetDescription(val string) {
+	s.Description = val
+}
+
+// SetActor sets the value of Actor.
+func (s *AuditEvent) SetActor(val AuditActor) {
+	s.Actor = val
+}
+
+// SetTargets sets the value of Targets.
+func (s *AuditEvent) SetTargets(val []AuditTarget) {
+	s.Targets = val
+}
+
+// SetRemoteIp sets the value of RemoteIp.
+func (s *AuditEvent) SetRemoteIp(val OptString) {
+	s.RemoteIp = val
+}
+
+// SetUserAgent sets the value of UserAgent.
+func (s *AuditEvent) SetUserAgent(val OptString) {
+	s.UserAgent = val
+}
+
+// SetCorrelationId sets the value of CorrelationId.
+func (s *AuditEvent) SetCorrelationId(val OptString) {
+	s.CorrelationId = val
+}
+
+// Ref: #/components/schemas/AuditTarget
+type AuditTarget struct {
+	Type string    `json:"type"`
+	ID   string    `json:"id"`
+	Name OptString `json:"name"`
+}
+
+// GetType returns the value of Type.
+func (s *AuditTarget) GetType() string {
+	return s.Type
+}
+
+// GetID returns the value of ID.
+func (s *AuditTarget) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *AuditTarget) GetName() OptString {
+	return s.Name
+}
+
+// SetType sets the value of Type.
+func (s *AuditTarget) SetType(val string) {
+	s.Type = val
+}
+
+// SetID sets the value of ID.
+func (s *AuditTarget) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *AuditTarget) SetName(val OptString) {
+	s.Name = val
+}
+
 // Ref: #/components/schemas/CreateApiRequest
 type CreateApiRequest struct {
 	Name string `json:"name"`
@@ -567,6 +745,144 @@ func (s *CreateRootKeyRequest) SetExpires(val OptInt64) {
 	s.Expires = val
 }
 
+// Ref: #/components/schemas/CreateWorkspaceRequest
+type CreateWorkspaceRequest struct {
+	Name string `json:"name"`
+	// Unique on the server; made from the name when absent.
+	Slug OptString `json:"slug"`
+}
+
+// GetName returns the value of Name.
+func (s *CreateWorkspaceRequest) GetName() string {
+	return s.Name
+}
+
+// GetSlug returns the value of Slug.
+func (s *CreateWorkspaceRequest) GetSlug() OptString {
+	return s.Slug
+}
+
+// SetName sets the value of Name.
+func (s *CreateWorkspaceRequest) SetName(val string) {
+	s.Name = val
+}
+
+// SetSlug sets the value of Slug.
+func (s *CreateWorkspaceRequest) SetSlug(val OptString) {
+	s.Slug = val
+}
+
+// Ref: #/components/schemas/CreateWorkspaceResponse
+type CreateWorkspaceResponse struct {
+	Meta Meta                        `json:"meta"`
+	Data CreateWorkspaceResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreateWorkspaceResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *CreateWorkspaceResponse) GetData() CreateWorkspaceResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreateWorkspaceResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *CreateWorkspaceResponse) SetData(val CreateWorkspaceResponseData) {
+	s.Data = val
+}
+
+type CreateWorkspaceResponseData struct {
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Slug      string `json:"slug"`
+	CreatedAt int64  `json:"createdAt"`
+	// It may do everything in the workspace, and nothing beside it.
+	RootKey CreateWorkspaceResponseDataRootKey `json:"rootKey"`
+}
+
+// GetID returns the value of ID.
+func (s *CreateWorkspaceResponseData) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *CreateWorkspaceResponseData) GetName() string {
+	return s.Name
+}
+
+// GetSlug returns the value of Slug.
+func (s *CreateWorkspaceResponseData) GetSlug() string {
+	return s.Slug
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *CreateWorkspaceResponseData) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// GetRootKey returns the value of RootKey.
+func (s *CreateWorkspaceResponseData) GetRootKey() CreateWorkspaceResponseDataRootKey {
+	return s.RootKey
+}
+
+// SetID sets the value of ID.
+func (s *CreateWorkspaceResponseData) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *CreateWorkspaceResponseData) SetName(val string) {
+	s.Name = val
+}
+
+// SetSlug sets the value of Slug.
+func (s *CreateWorkspaceResponseData) SetSlug(val string) {
+	s.Slug = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *CreateWorkspaceResponseData) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
+// SetRootKey sets the value of RootKey.
+func (s *CreateWorkspaceResponseData) SetRootKey(val CreateWorkspaceResponseDataRootKey) {
+	s.RootKey = val
+}
+
+// It may do everything in the workspace, and nothing beside it.
+type CreateWorkspaceResponseDataRootKey struct {
+	KeyId string `json:"keyId"`
+	Key   string `json:"key"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *CreateWorkspaceResponseDataRootKey) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetKey returns the value of Key.
+func (s *CreateWorkspaceResponseDataRootKey) GetKey() string {
+	return s.Key
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *CreateWorkspaceResponseDataRootKey) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetKey sets the value of Key.
+func (s *CreateWorkspaceResponseDataRootKey) SetKey(val string) {
+	s.Key = val
+}
+
 // Ref: #/components/schemas/CreditsRequest
 type CreditsRequest struct {
 	Remaining NilInt64  `json:"remaining"`
@@ -921,6 +1237,9 @@ func (s *GetRootKeyResponse) SetMeta(val Meta) {
 func (s *GetRootKeyResponse) SetData(val RootKeyData) {
 	s.Data = val
 }
+
+// Ref: #/components/schemas/GetWorkspaceRequest
+type GetWorkspaceRequest struct{}
 
 // Ref: #/components/schemas/Identity
 type Identity struct {
@@ -1437,6 +1756,128 @@ func (s *LimitResult) SetExceeded(val bool) {
 // SetAutoApply sets the value of AutoApply.
 func (s *LimitResult) SetAutoApply(val bool) {
 	s.AutoApply = val
+}
+
+// Ref: #/components/schemas/ListAuditEventsRequest
+type ListAuditEventsRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+	// The id of who did it: a root key, or `system`.
+	Actor OptString `json:"actor"`
+	// Its name, such as `key.create`.
+	Event OptString `json:"event"`
+	// The id of one thing that was changed.
+	Target OptString `json:"target"`
+	From   OptInt64  `json:"from"`
+	// Not included.
+	To OptInt64 `json:"to"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListAuditEventsRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListAuditEventsRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetActor returns the value of Actor.
+func (s *ListAuditEventsRequest) GetActor() OptString {
+	return s.Actor
+}
+
+// GetEvent returns the value of Event.
+func (s *ListAuditEventsRequest) GetEvent() OptString {
+	return s.Event
+}
+
+// GetTarget returns the value of Target.
+func (s *ListAuditEventsRequest) GetTarget() OptString {
+	return s.Target
+}
+
+// GetFrom returns the value of From.
+func (s *ListAuditEventsRequest) GetFrom() OptInt64 {
+	return s.From
+}
+
+// GetTo returns the value of To.
+func (s *ListAuditEventsRequest) GetTo() OptInt64 {
+	return s.To
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListAuditEventsRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListAuditEventsRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetActor sets the value of Actor.
+func (s *ListAuditEventsRequest) SetActor(val OptString) {
+	s.Actor = val
+}
+
+// SetEvent sets the value of Event.
+func (s *ListAuditEventsRequest) SetEvent(val OptString) {
+	s.Event = val
+}
+
+// SetTarget sets the value of Target.
+func (s *ListAuditEventsRequest) SetTarget(val OptString) {
+	s.Target = val
+}
+
+// SetFrom sets the value of From.
+func (s *ListAuditEventsRequest) SetFrom(val OptInt64) {
+	s.From = val
+}
+
+// SetTo sets the value of To.
+func (s *ListAuditEventsRequest) SetTo(val OptInt64) {
+	s.To = val
+}
+
+// Ref: #/components/schemas/ListAuditEventsResponse
+type ListAuditEventsResponse struct {
+	Meta       Meta         `json:"meta"`
+	Data       []AuditEvent `json:"data"`
+	Pagination Pagination   `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListAuditEventsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListAuditEventsResponse) GetData() []AuditEvent {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListAuditEventsResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListAuditEventsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListAuditEventsResponse) SetData(val []AuditEvent) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListAuditEventsResponse) SetPagination(val Pagination) {
+	s.Pagination = val
 }
 
 // Ref: #/components/schemas/ListIdentitiesRequest
@@ -1970,6 +2411,69 @@ func (s *ListRootKeysResponse) SetData(val []RootKeyData) {
 
 // SetPagination sets the value of Pagination.
 func (s *ListRootKeysResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/ListWorkspacesRequest
+type ListWorkspacesRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListWorkspacesRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListWorkspacesRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListWorkspacesRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListWorkspacesRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListWorkspacesResponse
+type ListWorkspacesResponse struct {
+	Meta       Meta        `json:"meta"`
+	Data       []Workspace `json:"data"`
+	Pagination Pagination  `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListWorkspacesResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListWorkspacesResponse) GetData() []Workspace {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListWorkspacesResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListWorkspacesResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListWorkspacesResponse) SetData(val []Workspace) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListWorkspacesResponse) SetPagination(val Pagination) {
 	s.Pagination = val
 }
 
@@ -2632,6 +3136,74 @@ func (o OptInt64) Get() (v int64, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptInt64) Or(d int64) int64 {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptNilInt returns new OptNilInt with value set to v.
+func NewOptNilInt(v int) OptNilInt {
+	return OptNilInt{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptNilInt is optional nullable int.
+type OptNilInt struct {
+	Value int
+	Set   bool
+	Null  bool
+}
+
+// IsSet returns true if OptNilInt was set.
+func (o OptNilInt) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptNilInt) Reset() {
+	var v int
+	o.Value = v
+	o.Set = false
+	o.Null = false
+}
+
+// SetTo sets value to v.
+func (o *OptNilInt) SetTo(v int) {
+	o.Set = true
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o OptNilInt) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *OptNilInt) SetToNull() {
+	o.Set = true
+	o.Null = true
+	var v int
+	o.Value = v
+}
+
+// IsEmpty returns true if the field was omitted from the payload (not Set and not Null).
+func (o OptNilInt) IsEmpty() bool {
+	return !o.Set && !o.Null
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptNilInt) Get() (v int, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptNilInt) Or(d int) int {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -4456,6 +5028,57 @@ func (s *UpdateRootKeyRequest) SetExpires(val OptNilInt64) {
 	s.Expires = val
 }
 
+// Ref: #/components/schemas/UpdateWorkspaceRequest
+type UpdateWorkspaceRequest struct {
+	// Another workspace than the root key's; needs server.*.manage_workspaces.
+	WorkspaceId OptString `json:"workspaceId"`
+	Name        OptString `json:"name"`
+	// All calls of the workspace together; 0 refuses every call, null takes the cap away.
+	RequestsPerMinute OptNilInt64 `json:"requestsPerMinute"`
+	// Usage that is older is not shown; null shows all.
+	AnalyticsRetentionDays OptNilInt `json:"analyticsRetentionDays"`
+}
+
+// GetWorkspaceId returns the value of WorkspaceId.
+func (s *UpdateWorkspaceRequest) GetWorkspaceId() OptString {
+	return s.WorkspaceId
+}
+
+// GetName returns the value of Name.
+func (s *UpdateWorkspaceRequest) GetName() OptString {
+	return s.Name
+}
+
+// GetRequestsPerMinute returns the value of RequestsPerMinute.
+func (s *UpdateWorkspaceRequest) GetRequestsPerMinute() OptNilInt64 {
+	return s.RequestsPerMinute
+}
+
+// GetAnalyticsRetentionDays returns the value of AnalyticsRetentionDays.
+func (s *UpdateWorkspaceRequest) GetAnalyticsRetentionDays() OptNilInt {
+	return s.AnalyticsRetentionDays
+}
+
+// SetWorkspaceId sets the value of WorkspaceId.
+func (s *UpdateWorkspaceRequest) SetWorkspaceId(val OptString) {
+	s.WorkspaceId = val
+}
+
+// SetName sets the value of Name.
+func (s *UpdateWorkspaceRequest) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetRequestsPerMinute sets the value of RequestsPerMinute.
+func (s *UpdateWorkspaceRequest) SetRequestsPerMinute(val OptNilInt64) {
+	s.RequestsPerMinute = val
+}
+
+// SetAnalyticsRetentionDays sets the value of AnalyticsRetentionDays.
+func (s *UpdateWorkspaceRequest) SetAnalyticsRetentionDays(val OptNilInt) {
+	s.AnalyticsRetentionDays = val
+}
+
 // Ref: #/components/schemas/UsageRequest
 type UsageRequest struct {
 	// Rounded down to the hour.
@@ -5177,4 +5800,102 @@ func (s *VerifyRatelimit) SetLimit(val OptInt64) {
 // SetDuration sets the value of Duration.
 func (s *VerifyRatelimit) SetDuration(val OptInt64) {
 	s.Duration = val
+}
+
+// Ref: #/components/schemas/Workspace
+type Workspace struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Slug string `json:"slug"`
+	// Absent without a cap.
+	RequestsPerMinute OptInt64 `json:"requestsPerMinute"`
+	// Absent when all usage is shown.
+	AnalyticsRetentionDays OptInt `json:"analyticsRetentionDays"`
+	CreatedAt              int64  `json:"createdAt"`
+}
+
+// GetID returns the value of ID.
+func (s *Workspace) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *Workspace) GetName() string {
+	return s.Name
+}
+
+// GetSlug returns the value of Slug.
+func (s *Workspace) GetSlug() string {
+	return s.Slug
+}
+
+// GetRequestsPerMinute returns the value of RequestsPerMinute.
+func (s *Workspace) GetRequestsPerMinute() OptInt64 {
+	return s.RequestsPerMinute
+}
+
+// GetAnalyticsRetentionDays returns the value of AnalyticsRetentionDays.
+func (s *Workspace) GetAnalyticsRetentionDays() OptInt {
+	return s.AnalyticsRetentionDays
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *Workspace) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// SetID sets the value of ID.
+func (s *Workspace) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *Workspace) SetName(val string) {
+	s.Name = val
+}
+
+// SetSlug sets the value of Slug.
+func (s *Workspace) SetSlug(val string) {
+	s.Slug = val
+}
+
+// SetRequestsPerMinute sets the value of RequestsPerMinute.
+func (s *Workspace) SetRequestsPerMinute(val OptInt64) {
+	s.RequestsPerMinute = val
+}
+
+// SetAnalyticsRetentionDays sets the value of AnalyticsRetentionDays.
+func (s *Workspace) SetAnalyticsRetentionDays(val OptInt) {
+	s.AnalyticsRetentionDays = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *Workspace) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
+// Ref: #/components/schemas/WorkspaceResponse
+type WorkspaceResponse struct {
+	Meta Meta      `json:"meta"`
+	Data Workspace `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *WorkspaceResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *WorkspaceResponse) GetData() Workspace {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *WorkspaceResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *WorkspaceResponse) SetData(val Workspace) {
+	s.Data = val
 }

@@ -43,6 +43,7 @@ var operationRolesRootKey = map[string][]string{
 	CreatePermissionOperation:   []string{},
 	CreateRoleOperation:         []string{},
 	CreateRootKeyOperation:      []string{},
+	CreateWorkspaceOperation:    []string{},
 	DeleteApiOperation:          []string{},
 	DeleteIdentityOperation:     []string{},
 	DeleteKeyOperation:          []string{},
@@ -58,7 +59,9 @@ var operationRolesRootKey = map[string][]string{
 	GetPermissionOperation:      []string{},
 	GetRoleOperation:            []string{},
 	GetRootKeyOperation:         []string{},
+	GetWorkspaceOperation:       []string{},
 	LimitOperation:              []string{},
+	ListAuditEventsOperation:    []string{},
 	ListIdentitiesOperation:     []string{},
 	ListKeysOperation:           []string{},
 	ListNamespacesOperation:     []string{},
@@ -66,6 +69,7 @@ var operationRolesRootKey = map[string][]string{
 	ListPermissionsOperation:    []string{},
 	ListRolesOperation:          []string{},
 	ListRootKeysOperation:       []string{},
+	ListWorkspacesOperation:     []string{},
 	MultiLimitOperation:         []string{},
 	QueryUsageOperation:         []string{},
 	RemovePermissionsOperation:  []string{},
@@ -78,6 +82,7 @@ var operationRolesRootKey = map[string][]string{
 	UpdateIdentityOperation:     []string{},
 	UpdateKeyOperation:          []string{},
 	UpdateRootKeyOperation:      []string{},
+	UpdateWorkspaceOperation:    []string{},
 	VerifyKeyOperation:          []string{},
 }
 

@@ -56,6 +56,12 @@ type Handler interface {
 	//
 	// POST /v2/rootKeys.createRootKey
 	CreateRootKey(ctx context.Context, req *CreateRootKeyRequest) (*CreateKeyResponse, error)
+	// CreateWorkspace implements createWorkspace operation.
+	//
+	// Create a workspace and its first root key.
+	//
+	// POST /v2/workspaces.createWorkspace
+	CreateWorkspace(ctx context.Context, req *CreateWorkspaceRequest) (*CreateWorkspaceResponse, error)
 	// DeleteApi implements deleteApi operation.
 	//
 	// Delete an API.
@@ -146,12 +152,24 @@ type Handler interface {
 	//
 	// POST /v2/rootKeys.getRootKey
 	GetRootKey(ctx context.Context, req *RootKeyRequest) (*GetRootKeyResponse, error)
+	// GetWorkspace implements getWorkspace operation.
+	//
+	// Read the workspace of the root key.
+	//
+	// POST /v2/workspaces.getWorkspace
+	GetWorkspace(ctx context.Context, req *GetWorkspaceRequest) (*WorkspaceResponse, error)
 	// Limit implements limit operation.
 	//
 	// Take from a limit of an identifier.
 	//
 	// POST /v2/ratelimit.limit
 	Limit(ctx context.Context, req *LimitRequest) (*LimitResponse, error)
+	// ListAuditEvents implements listAuditEvents operation.
+	//
+	// List what was changed, newest first.
+	//
+	// POST /v2/audit.listEvents
+	ListAuditEvents(ctx context.Context, req *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// ListIdentities implements listIdentities operation.
 	//
 	// List customers.
@@ -194,6 +212,12 @@ type Handler interface {
 	//
 	// POST /v2/rootKeys.listRootKeys
 	ListRootKeys(ctx context.Context, req *ListRootKeysRequest) (*ListRootKeysResponse, error)
+	// ListWorkspaces implements listWorkspaces operation.
+	//
+	// List the workspaces of the server.
+	//
+	// POST /v2/workspaces.listWorkspaces
+	ListWorkspaces(ctx context.Context, req *ListWorkspacesRequest) (*ListWorkspacesResponse, error)
 	// Liveness implements liveness operation.
 	//
 	// Tell that the server is up.
@@ -272,6 +296,12 @@ type Handler interface {
 	//
 	// POST /v2/rootKeys.updateRootKey
 	UpdateRootKey(ctx context.Context, req *UpdateRootKeyRequest) (*EmptyResponse, error)
+	// UpdateWorkspace implements updateWorkspace operation.
+	//
+	// Change the workspace of the root key.
+	//
+	// POST /v2/workspaces.updateWorkspace
+	UpdateWorkspace(ctx context.Context, req *UpdateWorkspaceRequest) (*WorkspaceResponse, error)
 	// VerifyKey implements verifyKey operation.
 	//
 	// Verify a key.

@@ -2,7 +2,7 @@
 -- Written in PostgreSQL's types; for SQLite the dialect translates them and makes the tables strict.
 create table workspaces (
   id text primary key, name text not null, slug text not null unique, enabled boolean not null,
-  requests_per_minute bigint not null, created_at bigint not null
+  requests_per_minute bigint not null, retention_days bigint not null, created_at bigint not null
 );
 create table apis (
   id text primary key, workspace_id text not null, name text not null, default_prefix text not null,
@@ -64,13 +64,20 @@ create table balances (
   id text primary key, remaining bigint not null check (remaining between 0 and 1000000000000000)
 );
 create table refills (id bigint primary key, done bigint not null, day bigint not null, slot bigint not null, after_key text not null);
-create table feed (id bigint primary key, number bigint not null, epoch text not null);
+create table feed (id bigint primary key, number bigint not null, audited bigint not null, epoch text not null);
 create table changes (number bigint primary key, at bigint not null, kind text not null, body text not null);
+-- One chain for the whole server: seq is counted in feed.audited.
 create table audit_entries (
-  id text primary key, workspace_id text not null, at bigint not null, event text not null, description text not null,
-  actor text not null, targets text not null, correlation text not null, change bigint not null
+  seq bigint primary key, id text not null unique, workspace_id text not null, at bigint not null, event text not null, description text not null,
+  actor_type text not null, actor_id text not null, actor_name text not null, remote_ip text not null, user_agent text not null,
+  targets text not null, correlation text not null, hash bytea not null
 );
-create index audit_entries_by_workspace on audit_entries (workspace_id, id);
+create index audit_entries_by_workspace on audit_entries (workspace_id, at, id);
+create index audit_entries_by_actor on audit_entries (workspace_id, actor_id, at, id);
+create index audit_entries_by_event on audit_entries (workspace_id, event, at, id);
+create table audit_targets (
+  workspace_id text not null, target_id text not null, at bigint not null, entry_id text not null, primary key (workspace_id, target_id, at, entry_id)
+);
 create table nodes (id text primary key, applied bigint not null, epoch text not null, seen_at bigint not null);
 create table leases (name text primary key, holder text not null, expires_at bigint not null);
 create table batches (id bigint primary key, data bytea not null);
