@@ -311,10 +311,10 @@ func counters(t *testing.T, s ledger.Store) {
 		seen = append(seen, fmt.Sprint(c.Bucket[0], c.DurationMillis, c.Window, c.Used))
 	}, func(b ledger.Batch) error {
 		slices.Sort(seen)
-		seen = append(seen, fmt.Sprint(b.ID, b.Data))
+		seen = append(seen, fmt.Sprint(b.ID, len(b.Data)))
 		return nil
 	})
-	if err != nil || !slices.Equal(seen, []string{"1 1000 2 2", "1 1000 3 3", "2 60000 1 9", "{1 2} [1]"}) {
+	if err != nil || !slices.Equal(seen, []string{"1 1000 2 2", "1 1000 3 3", "2 60000 1 9", "{1 2} 1"}) {
 		t.Errorf("%q %v", seen, err)
 	}
 	refused := errors.New("refused")

@@ -17,7 +17,9 @@ func searches(t *testing.T, s store.Store) {
 	ctx := t.Context()
 	update(t, s, func(tx store.Tx) error {
 		for i, p := range []tollkey.Permission{
-			{Name: "100% ÄRGER", Slug: "a.one"}, {Name: "under_score", Slug: "a.two"}, {Name: `back\slash`, Slug: "a.three"},
+			{Name: "100% ÄRGER", Slug: "a.one"},
+			{Name: "under_score", Slug: "a.two"},
+			{Name: `back\slash`, Slug: "a.three"},
 			{Name: "plain", Slug: "A.Four", Description: "Straße! 1000"},
 		} {
 			p.ID = tollkey.PermissionID(fmt.Sprint("perm_", i))

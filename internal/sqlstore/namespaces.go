@@ -89,20 +89,13 @@ func (r reader) overrides(ctx context.Context, text string, args ...any) ([]toll
 
 // list reads all rows of a statement.
 func list[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), text string, args ...any) ([]T, error) {
-	rows, err := q.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
 	var out []T
-	for rows.Next() {
+	err := eachRow(ctx, q, func(rows *sql.Rows) error {
 		v, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
 		out = append(out, v)
-	}
-	return out, rows.Err()
+		return err
+	}, text, args...)
+	return out, err
 }
 
 // PutNamespaces implements store.Tx. Names are inserted in order, so that no two transactions wait for each other.

@@ -184,8 +184,10 @@ func (t *tx) ChangeKeyLinks(ctx context.Context, ws tollkey.WorkspaceID, id toll
 		text map[int]string
 		ids  []string
 	}{
-		{qUnlinkPermissionIn, texts(remove.Permissions)}, {qUnlinkRoleIn, texts(remove.Roles)},
-		{qLinkPermissions, texts(add.Permissions)}, {qLinkRoles, texts(add.Roles)},
+		{qUnlinkPermissionIn, texts(remove.Permissions)},
+		{qUnlinkRoleIn, texts(remove.Roles)},
+		{qLinkPermissions, texts(add.Permissions)},
+		{qLinkRoles, texts(add.Roles)},
 	} {
 		if err := t.changeLinks(ctx, c.text, string(id), c.ids); err != nil {
 			return err
