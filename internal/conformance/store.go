@@ -18,6 +18,8 @@ func Store(t *testing.T, open func(t *testing.T) store.Store) {
 		"Conflicts":        conflicts,
 		"Transactions":     transactions,
 		"Snapshot":         snapshot,
+		"APISettings":      apiSettings,
+		"KeyCount":         keyCount,
 		"KeyRoundTrip":     keyRoundTrip,
 		"KeyUpdates":       keyUpdates,
 		"SeparateFields":   separateFields,

@@ -132,8 +132,8 @@ var (
 		refill_interval, refill_amount, refill_day, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`)
 	qInsertBalance = query(`insert into balances (id, remaining) values ($1, $2) on conflict (id) do update set remaining = excluded.remaining`)
 	qDeleteBalance = query(`delete from balances where id = $1`)
-	qMarkDeleted   = query(`update keys set deleted_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
-	qRemoveKey     = query(`delete from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
+	qMarkDeleted   = query(`update keys set deleted_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null returning api_id`)
+	qRemoveKey     = query(`delete from keys where id = $1 and workspace_id = $2 and deleted_at is null returning api_id`)
 	qUnlimitKey    = query(`delete from ratelimits where owner_id = $1`)
 	qLiveKey       = query(`select id from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qTouchKey      = query(`update keys set updated_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
@@ -162,6 +162,7 @@ func (t *tx) CreateKeys(ctx context.Context, keys []*tollkey.Key) error {
 		if err := t.link(ctx, k); err != nil {
 			return err
 		}
+		t.count(k.API, 1)
 	}
 	return nil
 }
@@ -270,11 +271,17 @@ func (t *tx) setBalance(ctx context.Context, id tollkey.KeyID, remaining *int64)
 
 // DeleteKey implements store.Tx.
 func (t *tx) DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, permanent bool) error {
-	if !permanent {
-		return t.one(ctx, keyMissing, qMarkDeleted, string(id), string(ws), t.now.UnixMilli())
+	text, args := qMarkDeleted, []any{string(id), string(ws), t.now.UnixMilli()}
+	if permanent {
+		text, args = qRemoveKey, args[:2]
 	}
-	if err := t.one(ctx, keyMissing, qRemoveKey, string(id), string(ws)); err != nil {
-		return err
+	var owner tollkey.APIID
+	if err := t.q.QueryRowContext(ctx, text, args...).Scan(&owner); err != nil {
+		return notFound(err, keyMissing)
+	}
+	t.count(owner, -1)
+	if !permanent {
+		return nil
 	}
 	for _, text := range []string{qDeleteBalance, qUnlimitKey, qUnlinkPermissions, qUnlinkRoles} {
 		if _, err := t.q.ExecContext(ctx, text, string(id)); err != nil {

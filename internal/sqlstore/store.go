@@ -54,6 +54,7 @@ type tx struct {
 	audit    []tollkey.AuditEntry
 	announce store.Announcement
 	wanted   bool
+	counted  map[tollkey.APIID]int64 // keys added to an API, less those taken from it
 }
 
 // Now implements store.Tx.
@@ -88,8 +89,11 @@ var (
 	qInsertAudit  = rowList(`insert into audit_entries (id, workspace_id, at, event, description, actor, targets, correlation, change)`, 9, "")
 )
 
-// finish writes what was audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
+// finish writes what was counted, audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
 func (t *tx) finish(ctx context.Context) (int64, error) {
+	if err := t.countKeys(ctx); err != nil {
+		return 0, err
+	}
 	if !t.wanted && len(t.audit) == 0 {
 		return 0, nil
 	}

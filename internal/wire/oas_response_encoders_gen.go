@@ -321,6 +321,19 @@ func encodeLimitResponse(response *LimitResponse, w http.ResponseWriter) error {
 	return nil
 }
 
+func encodeListApisResponse(response *ListApisResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
 func encodeListIdentitiesResponse(response *ListIdentitiesResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
@@ -530,6 +543,19 @@ func encodeSetRolePermissionsResponse(response *PermissionsResponse, w http.Resp
 }
 
 func encodeSetRolesResponse(response *RolesResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
+func encodeUpdateApiResponse(response *EmptyResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 

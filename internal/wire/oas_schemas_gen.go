@@ -7,6 +7,121 @@ import (
 	"github.com/go-faster/jx"
 )
 
+// Ref: #/components/schemas/Api
+type API struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Its keys, without deleted ones.
+	KeyCount          int64     `json:"keyCount"`
+	DefaultPrefix     OptString `json:"defaultPrefix"`
+	DefaultByteLength OptInt    `json:"defaultByteLength"`
+	DeleteProtection  bool      `json:"deleteProtection"`
+	IpAllowList       []string  `json:"ipAllowList"`
+	RecoverableKeys   bool      `json:"recoverableKeys"`
+	KeyFormat         string    `json:"keyFormat"`
+	CreatedAt         int64     `json:"createdAt"`
+}
+
+// GetID returns the value of ID.
+func (s *API) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *API) GetName() string {
+	return s.Name
+}
+
+// GetKeyCount returns the value of KeyCount.
+func (s *API) GetKeyCount() int64 {
+	return s.KeyCount
+}
+
+// GetDefaultPrefix returns the value of DefaultPrefix.
+func (s *API) GetDefaultPrefix() OptString {
+	return s.DefaultPrefix
+}
+
+// GetDefaultByteLength returns the value of DefaultByteLength.
+func (s *API) GetDefaultByteLength() OptInt {
+	return s.DefaultByteLength
+}
+
+// GetDeleteProtection returns the value of DeleteProtection.
+func (s *API) GetDeleteProtection() bool {
+	return s.DeleteProtection
+}
+
+// GetIpAllowList returns the value of IpAllowList.
+func (s *API) GetIpAllowList() []string {
+	return s.IpAllowList
+}
+
+// GetRecoverableKeys returns the value of RecoverableKeys.
+func (s *API) GetRecoverableKeys() bool {
+	return s.RecoverableKeys
+}
+
+// GetKeyFormat returns the value of KeyFormat.
+func (s *API) GetKeyFormat() string {
+	return s.KeyFormat
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *API) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// SetID sets the value of ID.
+func (s *API) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *API) SetName(val string) {
+	s.Name = val
+}
+
+// SetKeyCount sets the value of KeyCount.
+func (s *API) SetKeyCount(val int64) {
+	s.KeyCount = val
+}
+
+// SetDefaultPrefix sets the value of DefaultPrefix.
+func (s *API) SetDefaultPrefix(val OptString) {
+	s.DefaultPrefix = val
+}
+
+// SetDefaultByteLength sets the value of DefaultByteLength.
+func (s *API) SetDefaultByteLength(val OptInt) {
+	s.DefaultByteLength = val
+}
+
+// SetDeleteProtection sets the value of DeleteProtection.
+func (s *API) SetDeleteProtection(val bool) {
+	s.DeleteProtection = val
+}
+
+// SetIpAllowList sets the value of IpAllowList.
+func (s *API) SetIpAllowList(val []string) {
+	s.IpAllowList = val
+}
+
+// SetRecoverableKeys sets the value of RecoverableKeys.
+func (s *API) SetRecoverableKeys(val bool) {
+	s.RecoverableKeys = val
+}
+
+// SetKeyFormat sets the value of KeyFormat.
+func (s *API) SetKeyFormat(val string) {
+	s.KeyFormat = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *API) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
 // Ref: #/components/schemas/ApiRequest
 type ApiRequest struct {
 	ApiId string `json:"apiId"`
@@ -691,8 +806,8 @@ type EmptyResponseData struct{}
 
 // Ref: #/components/schemas/GetApiResponse
 type GetApiResponse struct {
-	Meta Meta               `json:"meta"`
-	Data GetApiResponseData `json:"data"`
+	Meta Meta `json:"meta"`
+	Data API  `json:"data"`
 }
 
 // GetMeta returns the value of Meta.
@@ -701,7 +816,7 @@ func (s *GetApiResponse) GetMeta() Meta {
 }
 
 // GetData returns the value of Data.
-func (s *GetApiResponse) GetData() GetApiResponseData {
+func (s *GetApiResponse) GetData() API {
 	return s.Data
 }
 
@@ -711,33 +826,8 @@ func (s *GetApiResponse) SetMeta(val Meta) {
 }
 
 // SetData sets the value of Data.
-func (s *GetApiResponse) SetData(val GetApiResponseData) {
+func (s *GetApiResponse) SetData(val API) {
 	s.Data = val
-}
-
-type GetApiResponseData struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-}
-
-// GetID returns the value of ID.
-func (s *GetApiResponseData) GetID() string {
-	return s.ID
-}
-
-// GetName returns the value of Name.
-func (s *GetApiResponseData) GetName() string {
-	return s.Name
-}
-
-// SetID sets the value of ID.
-func (s *GetApiResponseData) SetID(val string) {
-	s.ID = val
-}
-
-// SetName sets the value of Name.
-func (s *GetApiResponseData) SetName(val string) {
-	s.Name = val
 }
 
 // Ref: #/components/schemas/GetIdentityResponse
@@ -1437,6 +1527,81 @@ func (s *LimitResult) SetExceeded(val bool) {
 // SetAutoApply sets the value of AutoApply.
 func (s *LimitResult) SetAutoApply(val bool) {
 	s.AutoApply = val
+}
+
+// Ref: #/components/schemas/ListApisRequest
+type ListApisRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+	// A part of the name or the id, in any letter case. Blank finds all.
+	Search OptString `json:"search"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListApisRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListApisRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetSearch returns the value of Search.
+func (s *ListApisRequest) GetSearch() OptString {
+	return s.Search
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListApisRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListApisRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetSearch sets the value of Search.
+func (s *ListApisRequest) SetSearch(val OptString) {
+	s.Search = val
+}
+
+// Ref: #/components/schemas/ListApisResponse
+type ListApisResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []API      `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListApisResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListApisResponse) GetData() []API {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListApisResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListApisResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListApisResponse) SetData(val []API) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListApisResponse) SetPagination(val Pagination) {
+	s.Pagination = val
 }
 
 // Ref: #/components/schemas/ListIdentitiesRequest
@@ -2638,6 +2803,74 @@ func (o OptInt64) Or(d int64) int64 {
 	return d
 }
 
+// NewOptNilInt returns new OptNilInt with value set to v.
+func NewOptNilInt(v int) OptNilInt {
+	return OptNilInt{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptNilInt is optional nullable int.
+type OptNilInt struct {
+	Value int
+	Set   bool
+	Null  bool
+}
+
+// IsSet returns true if OptNilInt was set.
+func (o OptNilInt) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptNilInt) Reset() {
+	var v int
+	o.Value = v
+	o.Set = false
+	o.Null = false
+}
+
+// SetTo sets value to v.
+func (o *OptNilInt) SetTo(v int) {
+	o.Set = true
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o OptNilInt) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *OptNilInt) SetToNull() {
+	o.Set = true
+	o.Null = true
+	var v int
+	o.Value = v
+}
+
+// IsEmpty returns true if the field was omitted from the payload (not Set and not Null).
+func (o OptNilInt) IsEmpty() bool {
+	return !o.Set && !o.Null
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptNilInt) Get() (v int, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptNilInt) Or(d int) int {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptNilInt64 returns new OptNilInt64 with value set to v.
 func NewOptNilInt64(v int64) OptNilInt64 {
 	return OptNilInt64{
@@ -3110,6 +3343,52 @@ func (o OptString) Get() (v string, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptString) Or(d string) string {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptUpdateApiRequestKeyFormat returns new OptUpdateApiRequestKeyFormat with value set to v.
+func NewOptUpdateApiRequestKeyFormat(v UpdateApiRequestKeyFormat) OptUpdateApiRequestKeyFormat {
+	return OptUpdateApiRequestKeyFormat{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptUpdateApiRequestKeyFormat is optional UpdateApiRequestKeyFormat.
+type OptUpdateApiRequestKeyFormat struct {
+	Value UpdateApiRequestKeyFormat
+	Set   bool
+}
+
+// IsSet returns true if OptUpdateApiRequestKeyFormat was set.
+func (o OptUpdateApiRequestKeyFormat) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptUpdateApiRequestKeyFormat) Reset() {
+	var v UpdateApiRequestKeyFormat
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptUpdateApiRequestKeyFormat) SetTo(v UpdateApiRequestKeyFormat) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptUpdateApiRequestKeyFormat) Get() (v UpdateApiRequestKeyFormat, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptUpdateApiRequestKeyFormat) Or(d UpdateApiRequestKeyFormat) UpdateApiRequestKeyFormat {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -4192,6 +4471,148 @@ func (s *SetRolePermissionsRequest) SetRoleId(val string) {
 // SetPermissions sets the value of Permissions.
 func (s *SetRolePermissionsRequest) SetPermissions(val []string) {
 	s.Permissions = val
+}
+
+// Ref: #/components/schemas/UpdateApiRequest
+type UpdateApiRequest struct {
+	ApiId string    `json:"apiId"`
+	Name  OptString `json:"name"`
+	// The prefix of keys that are created without one.
+	DefaultPrefix OptNilString `json:"defaultPrefix"`
+	// The random bytes of keys that are created without a byteLength; 16 when null.
+	DefaultByteLength OptNilInt `json:"defaultByteLength"`
+	// While true the API cannot be deleted.
+	DeleteProtection OptBool `json:"deleteProtection"`
+	// Addresses or CIDR ranges, IPv4 and IPv6, from which keys may be used; an empty list allows all.
+	IpAllowList []string `json:"ipAllowList"`
+	// Whether keys may be created recoverable.
+	RecoverableKeys OptBool `json:"recoverableKeys"`
+	// How new secrets are written. One of the format checksummed ends in six digits that prove it was not
+	// mistyped.
+	KeyFormat OptUpdateApiRequestKeyFormat `json:"keyFormat"`
+}
+
+// GetApiId returns the value of ApiId.
+func (s *UpdateApiRequest) GetApiId() string {
+	return s.ApiId
+}
+
+// GetName returns the value of Name.
+func (s *UpdateApiRequest) GetName() OptString {
+	return s.Name
+}
+
+// GetDefaultPrefix returns the value of DefaultPrefix.
+func (s *UpdateApiRequest) GetDefaultPrefix() OptNilString {
+	return s.DefaultPrefix
+}
+
+// GetDefaultByteLength returns the value of DefaultByteLength.
+func (s *UpdateApiRequest) GetDefaultByteLength() OptNilInt {
+	return s.DefaultByteLength
+}
+
+// GetDeleteProtection returns the value of DeleteProtection.
+func (s *UpdateApiRequest) GetDeleteProtection() OptBool {
+	return s.DeleteProtection
+}
+
+// GetIpAllowList returns the value of IpAllowList.
+func (s *UpdateApiRequest) GetIpAllowList() []string {
+	return s.IpAllowList
+}
+
+// GetRecoverableKeys returns the value of RecoverableKeys.
+func (s *UpdateApiRequest) GetRecoverableKeys() OptBool {
+	return s.RecoverableKeys
+}
+
+// GetKeyFormat returns the value of KeyFormat.
+func (s *UpdateApiRequest) GetKeyFormat() OptUpdateApiRequestKeyFormat {
+	return s.KeyFormat
+}
+
+// SetApiId sets the value of ApiId.
+func (s *UpdateApiRequest) SetApiId(val string) {
+	s.ApiId = val
+}
+
+// SetName sets the value of Name.
+func (s *UpdateApiRequest) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetDefaultPrefix sets the value of DefaultPrefix.
+func (s *UpdateApiRequest) SetDefaultPrefix(val OptNilString) {
+	s.DefaultPrefix = val
+}
+
+// SetDefaultByteLength sets the value of DefaultByteLength.
+func (s *UpdateApiRequest) SetDefaultByteLength(val OptNilInt) {
+	s.DefaultByteLength = val
+}
+
+// SetDeleteProtection sets the value of DeleteProtection.
+func (s *UpdateApiRequest) SetDeleteProtection(val OptBool) {
+	s.DeleteProtection = val
+}
+
+// SetIpAllowList sets the value of IpAllowList.
+func (s *UpdateApiRequest) SetIpAllowList(val []string) {
+	s.IpAllowList = val
+}
+
+// SetRecoverableKeys sets the value of RecoverableKeys.
+func (s *UpdateApiRequest) SetRecoverableKeys(val OptBool) {
+	s.RecoverableKeys = val
+}
+
+// SetKeyFormat sets the value of KeyFormat.
+func (s *UpdateApiRequest) SetKeyFormat(val OptUpdateApiRequestKeyFormat) {
+	s.KeyFormat = val
+}
+
+// How new secrets are written. One of the format checksummed ends in six digits that prove it was not
+// mistyped.
+type UpdateApiRequestKeyFormat string
+
+const (
+	UpdateApiRequestKeyFormatBase58      UpdateApiRequestKeyFormat = "base58"
+	UpdateApiRequestKeyFormatChecksummed UpdateApiRequestKeyFormat = "checksummed"
+)
+
+// AllValues returns all UpdateApiRequestKeyFormat values.
+func (UpdateApiRequestKeyFormat) AllValues() []UpdateApiRequestKeyFormat {
+	return []UpdateApiRequestKeyFormat{
+		UpdateApiRequestKeyFormatBase58,
+		UpdateApiRequestKeyFormatChecksummed,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s UpdateApiRequestKeyFormat) MarshalText() ([]byte, error) {
+	switch s {
+	case UpdateApiRequestKeyFormatBase58:
+		return []byte(s), nil
+	case UpdateApiRequestKeyFormatChecksummed:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *UpdateApiRequestKeyFormat) UnmarshalText(data []byte) error {
+	switch UpdateApiRequestKeyFormat(data) {
+	case UpdateApiRequestKeyFormatBase58:
+		*s = UpdateApiRequestKeyFormatBase58
+		return nil
+	case UpdateApiRequestKeyFormatChecksummed:
+		*s = UpdateApiRequestKeyFormatChecksummed
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
 }
 
 // Ref: #/components/schemas/UpdateCredits

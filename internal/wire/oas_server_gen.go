@@ -152,6 +152,12 @@ type Handler interface {
 	//
 	// POST /v2/ratelimit.limit
 	Limit(ctx context.Context, req *LimitRequest) (*LimitResponse, error)
+	// ListApis implements listApis operation.
+	//
+	// Those that the root key may read.
+	//
+	// POST /v2/apis.listApis
+	ListApis(ctx context.Context, req *ListApisRequest) (*ListApisResponse, error)
 	// ListIdentities implements listIdentities operation.
 	//
 	// List customers.
@@ -254,6 +260,13 @@ type Handler interface {
 	//
 	// POST /v2/keys.setRoles
 	SetRoles(ctx context.Context, req *SetKeyRolesRequest) (*RolesResponse, error)
+	// UpdateApi implements updateApi operation.
+	//
+	// What is omitted is kept. null takes away defaultPrefix and defaultByteLength, an empty list
+	// ipAllowList; nothing else may be null.
+	//
+	// POST /v2/apis.updateApi
+	UpdateApi(ctx context.Context, req *UpdateApiRequest) (*EmptyResponse, error)
 	// UpdateIdentity implements updateIdentity operation.
 	//
 	// Change a customer.
