@@ -42,11 +42,10 @@ func (s *Service) CreateKey(ctx context.Context, caller Caller, in NewKey) (id t
 		if err := in.check(); err != nil {
 			return err
 		}
-		plain, k.Start, err = secret.New(firstOf(in.Prefix, a.DefaultPrefix), firstOf(in.ByteLength, a.DefaultByteLength, secret.DefaultBytes))
-		if err != nil {
-			return tollkey.Invalid("/byteLength", err.Error())
+		if plain, err = newSecret(k, a, firstOf(in.Prefix, a.DefaultPrefix), in.ByteLength); err != nil {
+			return err
 		}
-		k.Digest, k.CreatedAt = secret.Hash(plain), c.Now()
+		k.CreatedAt = c.Now()
 		k.Name, k.Meta, k.Enabled, k.Expires, k.Credits = in.Name, in.Meta, in.Enabled, in.Expires, in.Credits
 		k.RateLimits = limitsOf(in.RateLimits, c.Now())
 		if err := c.attach(ctx, k, in); err != nil {
@@ -56,6 +55,20 @@ func (s *Service) CreateKey(ctx context.Context, caller Caller, in NewKey) (id t
 		return c.CreateKeys(ctx, []*tollkey.Key{k})
 	})
 	return k.ID, plain, p, err
+}
+
+// newSecret makes a secret in the format of the API and puts its digest and start into k. byteLength 0 is the API's.
+func newSecret(k *tollkey.Key, a *tollkey.API, prefix string, byteLength int) (plain string, err error) {
+	write := secret.New
+	if a.KeyFormat == tollkey.KeyFormatChecksummed {
+		write = secret.NewChecksummed
+	}
+	plain, k.Start, err = write(prefix, firstOf(byteLength, a.DefaultByteLength, secret.DefaultBytes))
+	if err != nil {
+		return "", tollkey.Invalid("/byteLength", err.Error())
+	}
+	k.Digest = secret.Hash(plain)
+	return plain, nil
 }
 
 // check refuses what is well-formed and still cannot be had.
