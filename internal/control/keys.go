@@ -125,6 +125,18 @@ func (s *Service) GetKey(ctx context.Context, caller Caller, id tollkey.KeyID, d
 	return k, nil
 }
 
+// WhoAmI reads the key that a secret belongs to, without using it. A caller that may not read it learns no more than one who shows an invented secret.
+func (s *Service) WhoAmI(ctx context.Context, caller Caller, plain string) (*tollkey.Key, error) {
+	r, err := s.store.KeyByDigest(ctx, secret.Hash(plain))
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil, r.Workspace != caller.Workspace, r.APIDeleted, !caller.Can("api", string(r.API), "read_key"):
+		return nil, tollkey.NotFound(tollkey.ReasonKeyNotFound, "There is no such key.")
+	}
+	return &r.Key, nil
+}
+
 // DeleteKey makes a key unknown everywhere; with permanent its row and all that hangs on it go too.
 func (s *Service) DeleteKey(ctx context.Context, caller Caller, id tollkey.KeyID, permanent bool) (tollkey.Propagation, error) {
 	return s.mutate(ctx, caller, func(c *change) error {

@@ -2,6 +2,8 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -137,7 +139,10 @@ var (
 	qUnlimitKey    = query(`delete from ratelimits where owner_id = $1`)
 	qLiveKey       = query(`select id from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qTouchKey      = query(`update keys set updated_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
-	qRefillKey     = query(`update keys set refill_interval = $2, refill_amount = $3, refill_day = $4 where id = $1`)
+	qLockKey       = query(`update keys set enabled = enabled where id = $1 and workspace_id = $2 and deleted_at is null`)
+	qAddCredits    = query(`update balances set remaining = case when remaining + $2 < 0 then 0 else remaining + $2 end
+		where id = $1 and remaining + $2 <= 1000000000000000 returning remaining`)
+	qRefillKey = query(`update keys set refill_interval = $2, refill_amount = $3, refill_day = $4 where id = $1`)
 )
 
 // CreateKeys implements store.Tx.
@@ -181,7 +186,11 @@ func (t *tx) link(ctx context.Context, k *tollkey.Key) error {
 // undo each other.
 func (t *tx) UpdateKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u store.KeyUpdate) error {
 	// The first write also locks the row: updates of one key follow one another.
-	if err := t.one(ctx, keyMissing, qTouchKey, string(id), string(ws), t.now.UnixMilli()); err != nil {
+	updated := t.now
+	if u.UpdatedAt != nil {
+		updated = *u.UpdatedAt
+	}
+	if err := t.one(ctx, keyMissing, qTouchKey, string(id), string(ws), millis(updated)); err != nil {
 		return err
 	}
 	for _, c := range keyColumns(u) {
@@ -267,6 +276,20 @@ func (t *tx) setBalance(ctx context.Context, id tollkey.KeyID, remaining *int64)
 		_, err = t.q.ExecContext(ctx, qInsertBalance, string(id), *remaining)
 	}
 	return err
+}
+
+// LockKey implements store.Tx.
+func (t *tx) LockKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) error {
+	return t.one(ctx, keyMissing, qLockKey, string(id), string(ws))
+}
+
+// AddCredits implements store.Tx.
+func (t *tx) AddCredits(ctx context.Context, id tollkey.KeyID, amount int64) (remaining int64, done bool, err error) {
+	err = t.q.QueryRowContext(ctx, qAddCredits, string(id), amount).Scan(&remaining)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return remaining, err == nil, err
 }
 
 // DeleteKey implements store.Tx.

@@ -209,6 +209,11 @@ type Tx interface {
 	// CreateKeys inserts the keys with their credits, limits and links. Identity, Permissions and Roles must exist; only
 	// their ids are read. A digest that exists is a conflict; an API that is deleted, or is when this transaction commits, is missing.
 	CreateKeys(ctx context.Context, keys []*tollkey.Key) error
+	// LockKey makes the transactions that change a key follow one another from here on; what is read after it is what they left.
+	LockKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) error
+	// AddCredits adds amount to the balance of a key, or takes it away, down to 0. It reports false, and writes nothing, when the key is unlimited or the
+	// balance would exceed MaxAmount.
+	AddCredits(ctx context.Context, id tollkey.KeyID, amount int64) (remaining int64, done bool, err error)
 	// UpdateKey writes the fields that u holds and sets UpdatedAt. Two updates of different fields never undo each other.
 	UpdateKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u KeyUpdate) error
 	// DeleteKey marks a key as deleted, or with permanent removes it and all that hangs on it.
@@ -293,7 +298,8 @@ type KeyUpdate struct {
 	Permissions *[]tollkey.PermissionID // the whole direct set
 	Roles       *[]tollkey.RoleID       // the whole set
 	Digest      *tollkey.Digest         // with Start: a new secret
-	Start       *string
+	Start       *string                 //
+	UpdatedAt   *time.Time              // nil = the transaction's time; zero clears
 }
 
 // KeyLinks are permissions and roles that a key has directly.
