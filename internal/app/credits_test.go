@@ -13,9 +13,10 @@ func TestCreditsAddUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
 			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
-			defer start(t, c)()
-			_, data := call(t, "apis.createApi", `{"name":"payments"}`)
-			_, made := call(t, "keys.createKey", `{"apiId":"`+data["apiId"].(string)+`","credits":{"remaining":200}}`)
+			s, stop := start(t, c)
+			defer stop()
+			_, data := s.call(t, "apis.createApi", `{"name":"payments"}`)
+			_, made := s.call(t, "keys.createKey", `{"apiId":"`+data["apiId"].(string)+`","credits":{"remaining":200}}`)
 			key, id := made["key"].(string), made["keyId"].(string)
 			var spent atomic.Int64
 			var wg sync.WaitGroup
@@ -27,10 +28,10 @@ func TestCreditsAddUp(t *testing.T) {
 							if i == 0 {
 								operation, value = "decrement", 2 // there are always so many: 80 verifications cost 160
 							}
-							if status, e := call(t, "keys.updateCredits", fmt.Sprintf(`{"keyId":%q,"operation":%q,"value":%d}`, id, operation, value)); status != 200 {
+							if status, e := s.call(t, "keys.updateCredits", fmt.Sprintf(`{"keyId":%q,"operation":%q,"value":%d}`, id, operation, value)); status != 200 {
 								t.Error(status, e)
 							}
-						} else if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`","credits":{"cost":2}}`); v["code"] == "VALID" {
+						} else if _, v := s.call(t, "keys.verifyKey", `{"key":"`+key+`","credits":{"cost":2}}`); v["code"] == "VALID" {
 							spent.Add(2)
 						}
 					}
@@ -38,7 +39,7 @@ func TestCreditsAddUp(t *testing.T) {
 			}
 			wg.Wait()
 			want := 200 + 3*20*3 - 20*2 - float64(spent.Load())
-			if _, k := call(t, "keys.getKey", `{"keyId":"`+id+`"}`); k["credits"].(map[string]any)["remaining"] != want || spent.Load() != 160 {
+			if _, k := s.call(t, "keys.getKey", `{"keyId":"`+id+`"}`); k["credits"].(map[string]any)["remaining"] != want || spent.Load() != 160 {
 				t.Errorf("%v left, want %v; %d spent", k["credits"], want, spent.Load())
 			}
 		})

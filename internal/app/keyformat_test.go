@@ -10,8 +10,9 @@ import (
 func TestKeyFormat(t *testing.T) {
 	c := engines["sqlite"](t)
 	c.Listen, c.RootKey = "127.0.0.1:0", rootKey
-	defer start(t, c)()
-	_, data := call(t, "apis.createApi", `{"name":"payments"}`)
+	s, stop := start(t, c)
+	defer stop()
+	_, data := s.call(t, "apis.createApi", `{"name":"payments"}`)
 	api := data["apiId"].(string)
 	for _, step := range []struct {
 		settings, create string
@@ -23,13 +24,13 @@ func TestKeyFormat(t *testing.T) {
 		{`"defaultPrefix":null`, `,"byteLength":16`, true, 22 + 6},
 		{`"keyFormat":"base58"`, `,"prefix":"own"`, false, 0},
 	} {
-		call(t, "apis.updateApi", `{"apiId":"`+api+`",`+step.settings+`}`)
-		_, made := call(t, "keys.createKey", `{"apiId":"`+api+`"`+step.create+`}`)
+		s.call(t, "apis.updateApi", `{"apiId":"`+api+`",`+step.settings+`}`)
+		_, made := s.call(t, "keys.createKey", `{"apiId":"`+api+`"`+step.create+`}`)
 		key := made["key"].(string)
 		if secret.Checksummed(key) != step.checksummed || step.checksummed && len(key) != step.length {
 			t.Errorf("%s: a secret of %d characters", step.settings, len(key))
 		}
-		if _, v := call(t, "keys.verifyKey", `{"key":"`+key+`"}`); v["code"] != "VALID" {
+		if _, v := s.call(t, "keys.verifyKey", `{"key":"`+key+`"}`); v["code"] != "VALID" {
 			t.Errorf("%s: %v", step.settings, v)
 		}
 	}

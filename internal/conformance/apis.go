@@ -92,7 +92,7 @@ func apiSettings(t *testing.T, s store.Store) {
 			t.Errorf("%+v: %v, want %v", c, got, c.want)
 		}
 	}
-	name, prefix, bytes, on, none, format := "Äther", "sk", 32, true, []string{}, tollkey.KeyFormatChecksummed
+	name, prefix, bytes, on, none, format := "Übung", "sk", 32, true, []string{}, tollkey.KeyFormatChecksummed
 	for _, u := range []store.APIUpdate{
 		{Name: &name}, {DefaultPrefix: &prefix}, {DefaultByteLength: &bytes}, {DeleteProtection: &on}, {IPAllowList: &none}, {RecoverableKeys: &on}, {KeyFormat: &format}, {},
 	} {

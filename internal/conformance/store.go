@@ -20,6 +20,7 @@ func Store(t *testing.T, open func(t *testing.T) store.Store) {
 		"Snapshot":         snapshot,
 		"APISettings":      apiSettings,
 		"KeyCount":         keyCount,
+		"AddCredits":       addCredits,
 		"KeyRoundTrip":     keyRoundTrip,
 		"KeyUpdates":       keyUpdates,
 		"SeparateFields":   separateFields,

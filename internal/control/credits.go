@@ -17,10 +17,7 @@ type CreditsChange struct {
 // to set nothing takes the limit alone. It returns what the key then has; it does not count as a change of the key, so that UpdatedAt stays.
 func (s *Service) UpdateCredits(ctx context.Context, caller Caller, id tollkey.KeyID, in CreditsChange) (now tollkey.Credits, p tollkey.Propagation, err error) {
 	p, err = s.mutate(ctx, caller, func(c *change) error {
-		if err := c.LockKey(ctx, caller.Workspace, id); err != nil {
-			return err
-		}
-		k, err := c.Key(ctx, caller.Workspace, id)
+		k, err := c.LockKey(ctx, caller.Workspace, id)
 		if err != nil {
 			return err
 		}

@@ -18,10 +18,7 @@ func (s *Service) RerollKey(ctx context.Context, caller Caller, id tollkey.KeyID
 	}
 	p, err = s.mutate(ctx, caller, func(c *change) error {
 		// A change of the key that is under way at the same time comes before or after this one, and is copied or not, as a whole.
-		if err := c.LockKey(ctx, caller.Workspace, id); err != nil {
-			return err
-		}
-		old, err := c.Key(ctx, caller.Workspace, id)
+		old, err := c.LockKey(ctx, caller.Workspace, id)
 		if err != nil {
 			return err
 		}

@@ -139,7 +139,6 @@ var (
 	qUnlimitKey    = query(`delete from ratelimits where owner_id = $1`)
 	qLiveKey       = query(`select id from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qTouchKey      = query(`update keys set updated_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
-	qLockKey       = query(`update keys set enabled = enabled where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qAddCredits    = query(`update balances set remaining = case when remaining + $2 < 0 then 0 else remaining + $2 end
 		where id = $1 and remaining + $2 <= 1000000000000000 returning remaining`)
 	qRefillKey = query(`update keys set refill_interval = $2, refill_amount = $3, refill_day = $4 where id = $1`)
@@ -276,11 +275,6 @@ func (t *tx) setBalance(ctx context.Context, id tollkey.KeyID, remaining *int64)
 		_, err = t.q.ExecContext(ctx, qInsertBalance, string(id), *remaining)
 	}
 	return err
-}
-
-// LockKey implements store.Tx.
-func (t *tx) LockKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) error {
-	return t.one(ctx, keyMissing, qLockKey, string(id), string(ws))
 }
 
 // AddCredits implements store.Tx.

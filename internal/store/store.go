@@ -209,8 +209,6 @@ type Tx interface {
 	// CreateKeys inserts the keys with their credits, limits and links. Identity, Permissions and Roles must exist; only
 	// their ids are read. A digest that exists is a conflict; an API that is deleted, or is when this transaction commits, is missing.
 	CreateKeys(ctx context.Context, keys []*tollkey.Key) error
-	// LockKey makes the transactions that change a key follow one another from here on; what is read after it is what they left.
-	LockKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) error
 	// AddCredits adds amount to the balance of a key, or takes it away, down to 0. It reports false, and writes nothing, when the key is unlimited or the
 	// balance would exceed MaxAmount.
 	AddCredits(ctx context.Context, id tollkey.KeyID, amount int64) (remaining int64, done bool, err error)

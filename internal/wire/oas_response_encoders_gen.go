@@ -490,6 +490,19 @@ func encodeRemoveRolesResponse(response *RolesResponse, w http.ResponseWriter) e
 	return nil
 }
 
+func encodeRerollKeyResponse(response *CreateKeyResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
 func encodeRerollRootKeyResponse(response *CreateKeyResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
@@ -568,6 +581,19 @@ func encodeUpdateApiResponse(response *EmptyResponse, w http.ResponseWriter) err
 	return nil
 }
 
+func encodeUpdateCreditsResponse(response *UpdateCreditsResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
 func encodeUpdateIdentityResponse(response *GetIdentityResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
@@ -608,6 +634,19 @@ func encodeUpdateRootKeyResponse(response *EmptyResponse, w http.ResponseWriter)
 }
 
 func encodeVerifyKeyResponse(response *VerifyKeyResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
+func encodeWhoamiResponse(response *GetKeyResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 

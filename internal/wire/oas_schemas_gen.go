@@ -4054,6 +4054,34 @@ func (s *RefillInterval) UnmarshalText(data []byte) error {
 	}
 }
 
+// Other fields are accepted, and ignored.
+// Ref: #/components/schemas/RerollKeyRequest
+type RerollKeyRequest struct {
+	KeyId string `json:"keyId"`
+	// How many milliseconds the old key stays valid, rounded up to the full minute.
+	Expiration int64 `json:"expiration"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *RerollKeyRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetExpiration returns the value of Expiration.
+func (s *RerollKeyRequest) GetExpiration() int64 {
+	return s.Expiration
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *RerollKeyRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetExpiration sets the value of Expiration.
+func (s *RerollKeyRequest) SetExpiration(val int64) {
+	s.Expiration = val
+}
+
 // Ref: #/components/schemas/RerollRootKeyRequest
 type RerollRootKeyRequest struct {
 	KeyId string `json:"keyId"`
@@ -4639,6 +4667,117 @@ func (s *UpdateCredits) SetRemaining(val OptNilInt64) {
 // SetRefill sets the value of Refill.
 func (s *UpdateCredits) SetRefill(val OptNilRefill) {
 	s.Refill = val
+}
+
+// Ref: #/components/schemas/UpdateCreditsRequest
+type UpdateCreditsRequest struct {
+	KeyId     string                        `json:"keyId"`
+	Operation UpdateCreditsRequestOperation `json:"operation"`
+	Value     OptNilInt64                   `json:"value"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *UpdateCreditsRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetOperation returns the value of Operation.
+func (s *UpdateCreditsRequest) GetOperation() UpdateCreditsRequestOperation {
+	return s.Operation
+}
+
+// GetValue returns the value of Value.
+func (s *UpdateCreditsRequest) GetValue() OptNilInt64 {
+	return s.Value
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *UpdateCreditsRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetOperation sets the value of Operation.
+func (s *UpdateCreditsRequest) SetOperation(val UpdateCreditsRequestOperation) {
+	s.Operation = val
+}
+
+// SetValue sets the value of Value.
+func (s *UpdateCreditsRequest) SetValue(val OptNilInt64) {
+	s.Value = val
+}
+
+type UpdateCreditsRequestOperation string
+
+const (
+	UpdateCreditsRequestOperationSet       UpdateCreditsRequestOperation = "set"
+	UpdateCreditsRequestOperationIncrement UpdateCreditsRequestOperation = "increment"
+	UpdateCreditsRequestOperationDecrement UpdateCreditsRequestOperation = "decrement"
+)
+
+// AllValues returns all UpdateCreditsRequestOperation values.
+func (UpdateCreditsRequestOperation) AllValues() []UpdateCreditsRequestOperation {
+	return []UpdateCreditsRequestOperation{
+		UpdateCreditsRequestOperationSet,
+		UpdateCreditsRequestOperationIncrement,
+		UpdateCreditsRequestOperationDecrement,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s UpdateCreditsRequestOperation) MarshalText() ([]byte, error) {
+	switch s {
+	case UpdateCreditsRequestOperationSet:
+		return []byte(s), nil
+	case UpdateCreditsRequestOperationIncrement:
+		return []byte(s), nil
+	case UpdateCreditsRequestOperationDecrement:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *UpdateCreditsRequestOperation) UnmarshalText(data []byte) error {
+	switch UpdateCreditsRequestOperation(data) {
+	case UpdateCreditsRequestOperationSet:
+		*s = UpdateCreditsRequestOperationSet
+		return nil
+	case UpdateCreditsRequestOperationIncrement:
+		*s = UpdateCreditsRequestOperationIncrement
+		return nil
+	case UpdateCreditsRequestOperationDecrement:
+		*s = UpdateCreditsRequestOperationDecrement
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+// Ref: #/components/schemas/UpdateCreditsResponse
+type UpdateCreditsResponse struct {
+	Meta Meta            `json:"meta"`
+	Data CreditsResponse `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *UpdateCreditsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *UpdateCreditsResponse) GetData() CreditsResponse {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *UpdateCreditsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *UpdateCreditsResponse) SetData(val CreditsResponse) {
+	s.Data = val
 }
 
 // Ref: #/components/schemas/UpdateIdentityRequest
@@ -5598,4 +5737,19 @@ func (s *VerifyRatelimit) SetLimit(val OptInt64) {
 // SetDuration sets the value of Duration.
 func (s *VerifyRatelimit) SetDuration(val OptInt64) {
 	s.Duration = val
+}
+
+// Ref: #/components/schemas/WhoamiRequest
+type WhoamiRequest struct {
+	Key string `json:"key"`
+}
+
+// GetKey returns the value of Key.
+func (s *WhoamiRequest) GetKey() string {
+	return s.Key
+}
+
+// SetKey sets the value of Key.
+func (s *WhoamiRequest) SetKey(val string) {
+	s.Key = val
 }

@@ -71,16 +71,19 @@ var operationRolesRootKey = map[string][]string{
 	QueryUsageOperation:         []string{},
 	RemovePermissionsOperation:  []string{},
 	RemoveRolesOperation:        []string{},
+	RerollKeyOperation:          []string{},
 	RerollRootKeyOperation:      []string{},
 	SetOverrideOperation:        []string{},
 	SetPermissionsOperation:     []string{},
 	SetRolePermissionsOperation: []string{},
 	SetRolesOperation:           []string{},
 	UpdateApiOperation:          []string{},
+	UpdateCreditsOperation:      []string{},
 	UpdateIdentityOperation:     []string{},
 	UpdateKeyOperation:          []string{},
 	UpdateRootKeyOperation:      []string{},
 	VerifyKeyOperation:          []string{},
+	WhoamiOperation:             []string{},
 }
 
 // GetRolesForRootKey returns the required roles for the given operation.
