@@ -1,5 +1,10 @@
 package tollkey
 
+import (
+	"slices"
+	"strings"
+)
+
 // Principal is an authenticated caller of the API: a root key that is enabled, not expired, and whose workspace may be used.
 // It is immutable and shared by all requests of that root key.
 type Principal struct {
@@ -29,4 +34,20 @@ func (p *Principal) holds(buf []byte, resource, id, action string) bool {
 	buf = append(buf, action...)
 	_, ok := p.Permissions[string(buf)]
 	return ok
+}
+
+// Reach returns the ids for which the caller holds `<resource>.<id>.<action>`, ordered; all reports that it holds that for every id.
+func (p *Principal) Reach(resource, action string) (ids []string, all bool) {
+	if p.Can(resource, "*", action) {
+		return nil, true
+	}
+	for permission := range p.Permissions {
+		if rest, ok := strings.CutPrefix(permission, resource+"."); ok {
+			if id, ok := strings.CutSuffix(rest, "."+action); ok {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids, false
 }

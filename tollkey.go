@@ -47,8 +47,20 @@ type API struct {
 	DefaultByteLength int    // 0 = 16
 	DeleteProtection  bool
 	IPAllowList       []string // addresses or CIDR ranges; empty = any address
+	RecoverableKeys   bool     // keys may be created recoverable
+	KeyFormat         KeyFormat
+	KeyCount          int64 // live keys, kept by the store
 	CreatedAt         time.Time
 }
+
+// KeyFormat says how the secrets of an API's keys are written.
+type KeyFormat string
+
+// The formats.
+const (
+	KeyFormatBase58      KeyFormat = "base58"
+	KeyFormatChecksummed KeyFormat = "checksummed" // ends in a checksum: a mistyped or invented secret shows without a look-up
+)
 
 // Digest is the SHA-256 of a full secret string: what is stored and looked up instead of the secret.
 type Digest [32]byte

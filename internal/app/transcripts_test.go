@@ -200,7 +200,7 @@ func (n *names) name(kind, value string) string {
 
 var (
 	idText      = regexp.MustCompile(`\b([a-z]+)_[0-9a-z]{20}\b`)
-	keyText     = regexp.MustCompile(`"key": "((?:[A-Za-z0-9_]+_)?[1-9A-HJ-NP-Za-km-z]{21,})"`)
+	keyText     = regexp.MustCompile(`"key": "((?:[A-Za-z0-9_]+_)?[0-9A-Za-z]{21,})"`)
 	startText   = regexp.MustCompile(`"start": "([^"]*)"`)
 	resetText   = regexp.MustCompile(`"reset": (\d+)`)
 	lengthText  = regexp.MustCompile(`"duration":(\d+)`)

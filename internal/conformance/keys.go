@@ -296,3 +296,62 @@ func concurrentPuts(t *testing.T, s store.Store) {
 		t.Errorf("%v", ids)
 	}
 }
+
+// addCredits goes to both ends of what a balance can hold, beside others who do the same.
+func addCredits(t *testing.T, s store.Store) {
+	seed(t, s)
+	ctx, five := context.Background(), int64(5)
+	update(t, s, func(tx store.Tx) error {
+		limited := key("key_1")
+		limited.Credits.Remaining = &five
+		return tx.CreateKeys(ctx, []*tollkey.Key{limited, key("key_2")})
+	})
+	for _, c := range []struct {
+		key          tollkey.KeyID
+		amount, want int64
+		done         bool
+	}{
+		{"key_1", 3, 8, true},
+		{"key_1", 0, 8, true},
+		{"key_1", -2, 6, true},
+		{"key_1", -7, 0, true},
+		{"key_1", -tollkey.MaxAmount, 0, true},
+		{"key_1", tollkey.MaxAmount, tollkey.MaxAmount, true},
+		{"key_1", 1, 0, false},
+		{"key_1", -tollkey.MaxAmount + 1, 1, true},
+		{"key_2", 1, 0, false},
+		{"key_2", -1, 0, false},
+		{"none", 1, 0, false},
+	} {
+		update(t, s, func(tx store.Tx) error {
+			left, done, err := tx.AddCredits(ctx, c.key, c.amount)
+			if left != c.want || done != c.done {
+				t.Errorf("%+v: %d %v", c, left, done)
+			}
+			return err
+		})
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			_, err := s.Update(ctx, now, func(tx store.Tx) error {
+				if _, err := tx.LockKey(ctx, ws, "key_1"); err != nil {
+					return err
+				}
+				_, _, err := tx.AddCredits(ctx, "key_1", 2)
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	view(t, s, func(r store.Reader) error {
+		k, err := r.Key(ctx, ws, "key_1")
+		if err == nil && (*k.Credits.Remaining != 41 || !k.UpdatedAt.IsZero()) {
+			t.Errorf("%d credits, want 41; changed at %v", *k.Credits.Remaining, k.UpdatedAt)
+		}
+		return err
+	})
+}

@@ -2,6 +2,10 @@ package control
 
 import (
 	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/store"
@@ -12,7 +16,7 @@ func (s *Service) CreateAPI(ctx context.Context, caller Caller, name string) (to
 	if !caller.Can("api", "*", "create_api") {
 		return "", tollkey.Propagation{}, denied("api.*.create_api")
 	}
-	a := &tollkey.API{ID: tollkey.APIID(tollkey.NewID("api", s.now())), Workspace: caller.Workspace, Name: name}
+	a := &tollkey.API{ID: tollkey.APIID(tollkey.NewID("api", s.now())), Workspace: caller.Workspace, Name: name, KeyFormat: tollkey.KeyFormatBase58}
 	p, err := s.mutate(ctx, caller, func(c *change) error {
 		a.CreatedAt = c.Now()
 		c.record("api.create", "Created an API", apiTarget(a), store.Announcement{Cells: []string{string(a.ID)}})
@@ -31,6 +35,92 @@ func (s *Service) GetAPI(ctx context.Context, caller Caller, id tollkey.APIID) (
 		return err
 	})
 	return a, err
+}
+
+// ListAPIs returns one page of the APIs that the caller may read, and the cursor of the next, "" on the last.
+func (s *Service) ListAPIs(ctx context.Context, caller Caller, search string, page store.Page) (apis []tollkey.API, next string, err error) {
+	f := store.APIFilter{Search: strings.TrimSpace(search)}
+	ids, all := caller.Reach("api", "read_api")
+	if !all {
+		if len(ids) == 0 {
+			return nil, "", denied("api.*.read_api")
+		}
+		for _, id := range ids {
+			f.IDs = append(f.IDs, tollkey.APIID(id))
+		}
+	}
+	err = s.store.View(ctx, func(r store.Reader) error {
+		apis, err = r.ListAPIs(ctx, caller.Workspace, f, store.Page{From: page.From, Limit: page.Limit + 1})
+		return err
+	})
+	if err == nil && len(apis) > page.Limit {
+		next = string(apis[page.Limit].ID)
+		apis = apis[:page.Limit]
+	}
+	return apis, next, err
+}
+
+// UpdateAPI changes the settings that u holds. Like a deletion it is refused before the API is looked for.
+func (s *Service) UpdateAPI(ctx context.Context, caller Caller, id tollkey.APIID, u store.APIUpdate) (tollkey.Propagation, error) {
+	if !caller.Can("api", string(id), "update_api") {
+		return tollkey.Propagation{}, denied("api.*.update_api")
+	}
+	return s.mutate(ctx, caller, func(c *change) error {
+		a, err := c.API(ctx, caller.Workspace, id)
+		if err != nil {
+			return err
+		}
+		var touched store.Announcement
+		if u.IPAllowList != nil {
+			list, err := addressRanges(*u.IPAllowList)
+			if err != nil {
+				return err
+			}
+			u.IPAllowList = &list
+			touched.Cells = []string{string(id)} // the one setting that verification depends on
+		}
+		c.record("api.update", "Changed an API", apiTarget(a), touched)
+		return c.Tx.UpdateAPI(ctx, caller.Workspace, id, u)
+	})
+}
+
+// addressRanges returns addresses and CIDR ranges in their usual notation, each once. The error names every entry that is neither.
+func addressRanges(list []string) ([]string, error) {
+	out := make([]string, 0, len(list))
+	var faults *tollkey.Error
+	for i, text := range list {
+		clean, ok := addressRange(strings.TrimSpace(text))
+		switch {
+		case !ok && faults == nil:
+			faults = tollkey.Invalid("/ipAllowList/"+strconv.Itoa(i), strconv.Quote(text)+" is neither an IP address nor a CIDR range.")
+		case !ok:
+			faults.Message += " ipAllowList." + strconv.Itoa(i) + ": " + strconv.Quote(text) + " is neither."
+		case !slices.Contains(out, clean):
+			out = append(out, clean)
+		}
+	}
+	if faults != nil {
+		return nil, faults
+	}
+	return out, nil
+}
+
+// addressRange takes away what makes no difference: host bits, and the IPv6 form of an IPv4 address.
+func addressRange(text string) (string, bool) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Unmap().String(), a.Zone() == ""
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return "", false
+	}
+	if p.Addr().Is4In6() {
+		if p.Bits() < 96 {
+			return "", false
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked().String(), true
 }
 
 // DeleteAPI makes an API and its keys unreachable.

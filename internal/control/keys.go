@@ -42,11 +42,10 @@ func (s *Service) CreateKey(ctx context.Context, caller Caller, in NewKey) (id t
 		if err := in.check(); err != nil {
 			return err
 		}
-		plain, k.Start, err = secret.New(firstOf(in.Prefix, a.DefaultPrefix), firstOf(in.ByteLength, a.DefaultByteLength, secret.DefaultBytes))
-		if err != nil {
-			return tollkey.Invalid("/byteLength", err.Error())
+		if plain, err = newSecret(k, a, firstOf(in.Prefix, a.DefaultPrefix), in.ByteLength); err != nil {
+			return err
 		}
-		k.Digest, k.CreatedAt = secret.Hash(plain), c.Now()
+		k.CreatedAt = c.Now()
 		k.Name, k.Meta, k.Enabled, k.Expires, k.Credits = in.Name, in.Meta, in.Enabled, in.Expires, in.Credits
 		k.RateLimits = limitsOf(in.RateLimits, c.Now())
 		if err := c.attach(ctx, k, in); err != nil {
@@ -56,6 +55,20 @@ func (s *Service) CreateKey(ctx context.Context, caller Caller, in NewKey) (id t
 		return c.CreateKeys(ctx, []*tollkey.Key{k})
 	})
 	return k.ID, plain, p, err
+}
+
+// newSecret makes a secret in the format of the API and puts its digest and start into k. byteLength 0 is the API's.
+func newSecret(k *tollkey.Key, a *tollkey.API, prefix string, byteLength int) (plain string, err error) {
+	write := secret.New
+	if a.KeyFormat == tollkey.KeyFormatChecksummed {
+		write = secret.NewChecksummed
+	}
+	plain, k.Start, err = write(prefix, firstOf(byteLength, a.DefaultByteLength, secret.DefaultBytes))
+	if err != nil {
+		return "", tollkey.Invalid("/byteLength", err.Error())
+	}
+	k.Digest = secret.Hash(plain)
+	return plain, nil
 }
 
 // check refuses what is well-formed and still cannot be had.
@@ -110,6 +123,18 @@ func (s *Service) GetKey(ctx context.Context, caller Caller, id tollkey.KeyID, d
 		return nil, noEncryption()
 	}
 	return k, nil
+}
+
+// WhoAmI reads the key that a secret belongs to, without using it. A caller that may not read it learns no more than one who shows an invented secret.
+func (s *Service) WhoAmI(ctx context.Context, caller Caller, plain string) (*tollkey.Key, error) {
+	r, err := s.store.KeyByDigest(ctx, secret.Hash(plain))
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil, r.Workspace != caller.Workspace, r.APIDeleted, !caller.Can("api", string(r.API), "read_key"):
+		return nil, tollkey.NotFound(tollkey.ReasonKeyNotFound, "There is no such key.")
+	}
+	return &r.Key, nil
 }
 
 // DeleteKey makes a key unknown everywhere; with permanent its row and all that hangs on it go too.

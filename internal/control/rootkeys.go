@@ -130,10 +130,7 @@ func (s *Service) RerollRootKey(ctx context.Context, caller Caller, id tollkey.K
 				return err
 			}
 		}
-		ends := c.Now().Add(-time.Millisecond) // expired means strictly after
-		if grace > 0 {
-			ends = c.Now().Add(grace + time.Minute - time.Millisecond).Truncate(time.Minute)
-		}
+		ends := graceEnds(c.Now(), grace)
 		c.record("key.reroll", "Replaced a root key", rootKeyTarget(k), store.Announcement{Cells: []string{string(id)}})
 		return c.Tx.UpdateRootKey(ctx, caller.Workspace, id, store.RootKeyUpdate{Expires: &ends})
 	})

@@ -23,7 +23,64 @@ func (s *server) GetApi(ctx context.Context, in *wire.ApiRequest) (*wire.GetApiR
 	if err != nil {
 		return nil, err
 	}
-	return &wire.GetApiResponse{Meta: s.meta(ctx), Data: wire.GetApiResponseData{ID: string(a.ID), Name: a.Name}}, nil
+	return &wire.GetApiResponse{Meta: s.meta(ctx), Data: apiOf(a)}, nil
+}
+
+// ListApis implements wire.Handler.
+func (s *server) ListApis(ctx context.Context, in *wire.ListApisRequest) (*wire.ListApisResponse, error) {
+	apis, next, err := s.Control.ListAPIs(ctx, callerOf(ctx), in.Search.Or(""), store.Page{From: in.Cursor.Or(""), Limit: in.Limit.Or(100)})
+	if err != nil {
+		return nil, err
+	}
+	out := &wire.ListApisResponse{Meta: s.meta(ctx), Data: make([]wire.API, len(apis)), Pagination: pagination(next)}
+	for i := range apis {
+		out.Data[i] = apiOf(&apis[i])
+	}
+	return out, nil
+}
+
+// UpdateApi implements wire.Handler.
+func (s *server) UpdateApi(ctx context.Context, in *wire.UpdateApiRequest) (*wire.EmptyResponse, error) {
+	u := store.APIUpdate{
+		Name: given(in.Name), DeleteProtection: given(in.DeleteProtection), RecoverableKeys: given(in.RecoverableKeys),
+	}
+	if in.DefaultPrefix.Set {
+		u.DefaultPrefix = &in.DefaultPrefix.Value // "" for null
+	}
+	if in.DefaultByteLength.Set {
+		u.DefaultByteLength = &in.DefaultByteLength.Value // 0 for null
+	}
+	if in.IpAllowList != nil {
+		u.IPAllowList = &in.IpAllowList
+	}
+	if f, ok := in.KeyFormat.Get(); ok {
+		u.KeyFormat = (*tollkey.KeyFormat)(&f)
+	}
+	p, err := s.Control.UpdateAPI(ctx, callerOf(ctx), tollkey.APIID(in.ApiId), u)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.EmptyResponse{Meta: s.changed(ctx, p)}, nil
+}
+
+// given is a pointer to an optional value, nil when it was omitted.
+func given[T any](o interface{ Get() (T, bool) }) *T {
+	if v, ok := o.Get(); ok {
+		return &v
+	}
+	return nil
+}
+
+func apiOf(a *tollkey.API) wire.API {
+	out := wire.API{
+		ID: string(a.ID), Name: a.Name, KeyCount: a.KeyCount, DefaultPrefix: optText(a.DefaultPrefix), DeleteProtection: a.DeleteProtection,
+		IpAllowList: append([]string{}, a.IPAllowList...), RecoverableKeys: a.RecoverableKeys, KeyFormat: string(a.KeyFormat),
+		CreatedAt: a.CreatedAt.UnixMilli(),
+	}
+	if a.DefaultByteLength > 0 {
+		out.DefaultByteLength = wire.NewOptInt(a.DefaultByteLength)
+	}
+	return out
 }
 
 // DeleteApi implements wire.Handler.

@@ -54,6 +54,36 @@ func (s *server) DeleteKey(ctx context.Context, in *wire.DeleteKeyRequest) (*wir
 	return &wire.EmptyResponse{Meta: s.changed(ctx, p)}, nil
 }
 
+// Whoami implements wire.Handler.
+func (s *server) Whoami(ctx context.Context, in *wire.WhoamiRequest) (*wire.GetKeyResponse, error) {
+	k, err := s.Control.WhoAmI(ctx, callerOf(ctx), in.Key)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.GetKeyResponse{Meta: s.meta(ctx), Data: keyOf(k)}, nil
+}
+
+// UpdateCredits implements wire.Handler.
+func (s *server) UpdateCredits(ctx context.Context, in *wire.UpdateCreditsRequest) (*wire.UpdateCreditsResponse, error) {
+	change := control.CreditsChange{
+		Operation: string(in.Operation), Value: control.Field[int64]{Set: in.Value.Set, Null: in.Value.Null, Value: in.Value.Value},
+	}
+	credits, p, err := s.Control.UpdateCredits(ctx, callerOf(ctx), tollkey.KeyID(in.KeyId), change)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.UpdateCreditsResponse{Meta: s.changed(ctx, p), Data: creditsResponse(credits)}, nil
+}
+
+// RerollKey implements wire.Handler.
+func (s *server) RerollKey(ctx context.Context, in *wire.RerollKeyRequest) (*wire.CreateKeyResponse, error) {
+	id, plain, p, err := s.Control.RerollKey(ctx, callerOf(ctx), tollkey.KeyID(in.KeyId), time.Duration(in.Expiration)*time.Millisecond)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.CreateKeyResponse{Meta: s.changed(ctx, p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
+}
+
 func keyOf(k *tollkey.Key) wire.Key {
 	out := wire.Key{
 		KeyId: string(k.ID), Start: k.Start, Enabled: k.Enabled, CreatedAt: k.CreatedAt.UnixMilli(), UpdatedAt: optTime(k.UpdatedAt),
@@ -72,18 +102,26 @@ func keyOf(k *tollkey.Key) wire.Key {
 	slices.Sort(out.Permissions)
 	out.Permissions = slices.Compact(out.Permissions)
 	if k.Credits.Remaining != nil {
-		c := wire.CreditsResponse{Remaining: wire.NewNilInt64(*k.Credits.Remaining)}
-		if r := k.Credits.Refill; r != nil {
-			refill := wire.Refill{Interval: wire.RefillInterval(r.Interval), Amount: r.Amount}
-			if r.Day > 0 {
-				refill.RefillDay = wire.NewOptInt(r.Day)
-			}
-			c.Refill = wire.NewOptRefill(refill)
-		}
-		out.Credits = wire.NewOptCreditsResponse(c)
+		out.Credits = wire.NewOptCreditsResponse(creditsResponse(k.Credits))
 	}
 	if k.Identity != nil {
 		out.Identity = wire.NewOptIdentity(identityOf(k.Identity))
+	}
+	return out
+}
+
+func creditsResponse(in tollkey.Credits) (out wire.CreditsResponse) {
+	if in.Remaining == nil {
+		out.Remaining.SetToNull()
+	} else {
+		out.Remaining.SetTo(*in.Remaining)
+	}
+	if r := in.Refill; r != nil {
+		refill := wire.Refill{Interval: wire.RefillInterval(r.Interval), Amount: r.Amount}
+		if r.Day > 0 {
+			refill.RefillDay = wire.NewOptInt(r.Day)
+		}
+		out.Refill = wire.NewOptRefill(refill)
 	}
 	return out
 }

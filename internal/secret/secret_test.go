@@ -3,6 +3,7 @@ package secret
 import (
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 )
@@ -43,6 +44,52 @@ func TestNew(t *testing.T) {
 			t.Errorf("New with %d bytes: %v, want ErrLength", n, err)
 		}
 	}
+}
+
+func TestChecksummed(t *testing.T) {
+	// docs/keys.md shows this one.
+	if !Checksummed("pay_live_00000000000000000000003viNOH") || Checksummed("pay_live_00000000000000000000003viNOI") {
+		t.Error("the known secret")
+	}
+	for n := MinBytes; n <= MaxBytes; n++ {
+		largest := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), uint(8*n)), big.NewInt(1))
+		if w := base62Width(n); len(largest.Text(62)) != w {
+			t.Errorf("%d bytes need %d digits, not %d", n, len(largest.Text(62)), w)
+		}
+	}
+	for _, prefix := range []string{"", "sk", "my_app"} {
+		secret, start, err := NewChecksummed(prefix, 16)
+		if err != nil || !Checksummed(secret) || len(secret) != len(start)-startLength+22+6 || !strings.HasPrefix(secret, start) {
+			t.Fatalf("%d characters, start %q, %v", len(secret), start, err)
+		}
+		for i := range secret { // any one mistyped character shows
+			wrong := []byte(secret)
+			wrong[i] = base62[(strings.IndexByte(base62, wrong[i])+1)%62]
+			if Checksummed(string(wrong)) {
+				t.Errorf("%s with character %d changed passes", prefix, i)
+			}
+		}
+	}
+	for _, text := range []string{"", "000000", "abcdef", strings.Repeat("z", 100)} {
+		if Checksummed(text) {
+			t.Errorf("%q passes", text)
+		}
+	}
+	for _, n := range []int{0, 15, 256} {
+		if _, _, err := NewChecksummed("", n); !errors.Is(err, ErrLength) {
+			t.Errorf("%d bytes: %v, want ErrLength", n, err)
+		}
+	}
+}
+
+func FuzzChecksummed(f *testing.F) {
+	f.Add("sk_abc")
+	f.Fuzz(func(t *testing.T, text string) {
+		_ = Checksummed(text)
+		if text != "" && !Checksummed(text+checksum(text)) {
+			t.Errorf("%q with its checksum does not pass", text)
+		}
+	})
 }
 
 func TestHash(t *testing.T) {

@@ -2,6 +2,8 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -132,12 +134,14 @@ var (
 		refill_interval, refill_amount, refill_day, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`)
 	qInsertBalance = query(`insert into balances (id, remaining) values ($1, $2) on conflict (id) do update set remaining = excluded.remaining`)
 	qDeleteBalance = query(`delete from balances where id = $1`)
-	qMarkDeleted   = query(`update keys set deleted_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
-	qRemoveKey     = query(`delete from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
+	qMarkDeleted   = query(`update keys set deleted_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null returning api_id`)
+	qRemoveKey     = query(`delete from keys where id = $1 and workspace_id = $2 and deleted_at is null returning api_id`)
 	qUnlimitKey    = query(`delete from ratelimits where owner_id = $1`)
 	qLiveKey       = query(`select id from keys where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qTouchKey      = query(`update keys set updated_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
-	qRefillKey     = query(`update keys set refill_interval = $2, refill_amount = $3, refill_day = $4 where id = $1`)
+	qAddCredits    = query(`update balances set remaining = case when remaining + $2 < 0 then 0 else remaining + $2 end
+		where id = $1 and remaining + $2 <= 1000000000000000 returning remaining`)
+	qRefillKey = query(`update keys set refill_interval = $2, refill_amount = $3, refill_day = $4 where id = $1`)
 )
 
 // CreateKeys implements store.Tx.
@@ -162,6 +166,7 @@ func (t *tx) CreateKeys(ctx context.Context, keys []*tollkey.Key) error {
 		if err := t.link(ctx, k); err != nil {
 			return err
 		}
+		t.count(k.API, 1)
 	}
 	return nil
 }
@@ -180,7 +185,11 @@ func (t *tx) link(ctx context.Context, k *tollkey.Key) error {
 // undo each other.
 func (t *tx) UpdateKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u store.KeyUpdate) error {
 	// The first write also locks the row: updates of one key follow one another.
-	if err := t.one(ctx, keyMissing, qTouchKey, string(id), string(ws), t.now.UnixMilli()); err != nil {
+	updated := t.now
+	if u.UpdatedAt != nil {
+		updated = *u.UpdatedAt
+	}
+	if err := t.one(ctx, keyMissing, qTouchKey, string(id), string(ws), millis(updated)); err != nil {
 		return err
 	}
 	for _, c := range keyColumns(u) {
@@ -268,13 +277,28 @@ func (t *tx) setBalance(ctx context.Context, id tollkey.KeyID, remaining *int64)
 	return err
 }
 
+// AddCredits implements store.Tx.
+func (t *tx) AddCredits(ctx context.Context, id tollkey.KeyID, amount int64) (remaining int64, done bool, err error) {
+	err = t.q.QueryRowContext(ctx, qAddCredits, string(id), amount).Scan(&remaining)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return remaining, err == nil, err
+}
+
 // DeleteKey implements store.Tx.
 func (t *tx) DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, permanent bool) error {
-	if !permanent {
-		return t.one(ctx, keyMissing, qMarkDeleted, string(id), string(ws), t.now.UnixMilli())
+	text, args := qMarkDeleted, []any{string(id), string(ws), t.now.UnixMilli()}
+	if permanent {
+		text, args = qRemoveKey, args[:2]
 	}
-	if err := t.one(ctx, keyMissing, qRemoveKey, string(id), string(ws)); err != nil {
-		return err
+	var owner tollkey.APIID
+	if err := t.q.QueryRowContext(ctx, text, args...).Scan(&owner); err != nil {
+		return notFound(err, keyMissing)
+	}
+	t.count(owner, -1)
+	if !permanent {
+		return nil
 	}
 	for _, text := range []string{qDeleteBalance, qUnlimitKey, qUnlinkPermissions, qUnlinkRoles} {
 		if _, err := t.q.ExecContext(ctx, text, string(id)); err != nil {

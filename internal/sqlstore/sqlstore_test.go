@@ -84,7 +84,7 @@ func putBalances(t testing.TB, db *DB, balances map[tollkey.BalanceID]int64) {
 			k.Credits.Remaining = &credits
 			keys = append(keys, k)
 		}
-		return tx.CreateKeys(t.Context(), keys)
+		return errors.Join(tx.CreateAPI(t.Context(), &tollkey.API{ID: "api_1", Workspace: "ws_1", CreatedAt: now}), tx.CreateKeys(t.Context(), keys))
 	})
 	if err != nil {
 		t.Fatal(err)

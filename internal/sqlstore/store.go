@@ -53,6 +53,7 @@ type tx struct {
 	audit    []tollkey.AuditEntry
 	announce store.Announcement
 	wanted   bool
+	counted  map[tollkey.APIID]int64 // keys added to an API, less those taken from it
 }
 
 // Now implements store.Tx.
@@ -86,9 +87,12 @@ var (
 	qInsertChange = query(`insert into changes (number, at, kind, body) values ($1, $2, $3, $4) returning (select hash from audit_entries where seq = $5)`)
 )
 
-// finish writes what was audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
+// finish writes what was counted, audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
 // That lock puts changes and audit entries in one order, which is that of the commits.
 func (t *tx) finish(ctx context.Context) (number int64, err error) {
+	if err := t.countKeys(ctx); err != nil {
+		return 0, err
+	}
 	if !t.wanted && len(t.audit) == 0 {
 		return 0, nil
 	}

@@ -134,6 +134,8 @@ type Reader interface {
 
 	// API returns a live API.
 	API(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID) (*tollkey.API, error)
+	// ListAPIs returns live APIs by ascending id.
+	ListAPIs(ctx context.Context, ws tollkey.WorkspaceID, filter APIFilter, page Page) ([]tollkey.API, error)
 	// Key returns a live key of a live API, whole.
 	Key(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) (*tollkey.Key, error)
 	// ListKeys returns live keys by ascending id, whole, in a bounded number of statements.
@@ -176,6 +178,12 @@ type Page struct {
 	Limit int
 }
 
+// APIFilter narrows ListAPIs.
+type APIFilter struct {
+	IDs    []tollkey.APIID // nil = any
+	Search string          // a part of the name or the id, in any letter case; "" = any
+}
+
 // KeyFilter narrows ListKeys.
 type KeyFilter struct {
 	API        tollkey.APIID
@@ -207,12 +215,17 @@ type Tx interface {
 	LockRootKeys(ctx context.Context, ws tollkey.WorkspaceID) error
 
 	CreateAPI(ctx context.Context, a *tollkey.API) error
+	// UpdateAPI writes the fields that u holds. Two updates of different fields never undo each other.
+	UpdateAPI(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID, u APIUpdate) error
 	// DeleteAPI marks a live API as deleted; its keys stay but cannot be reached.
 	DeleteAPI(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID) error
 
 	// CreateKeys inserts the keys with their credits, limits and links. Identity, Permissions and Roles must exist; only
-	// their ids are read. A digest that exists is a conflict.
+	// their ids are read. A digest that exists is a conflict; an API that is deleted, or is when this transaction commits, is missing.
 	CreateKeys(ctx context.Context, keys []*tollkey.Key) error
+	// AddCredits adds amount to the balance of a key, or takes it away, down to 0. It reports false, and writes nothing, when the key is unlimited or the
+	// balance would exceed MaxAmount.
+	AddCredits(ctx context.Context, id tollkey.KeyID, amount int64) (remaining int64, done bool, err error)
 	// UpdateKey writes the fields that u holds and sets UpdatedAt. Two updates of different fields never undo each other.
 	UpdateKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u KeyUpdate) error
 	// DeleteKey marks a key as deleted, or with permanent removes it and all that hangs on it.
@@ -273,6 +286,17 @@ type Announcement struct {
 	Flush   bool
 }
 
+// APIUpdate holds the fields to write; a nil pointer leaves a field alone.
+type APIUpdate struct {
+	Name              *string
+	DefaultPrefix     *string // "" clears
+	DefaultByteLength *int    // 0 clears
+	DeleteProtection  *bool
+	IPAllowList       *[]string
+	RecoverableKeys   *bool
+	KeyFormat         *tollkey.KeyFormat
+}
+
 // KeyUpdate holds the fields to write; a nil pointer leaves a field alone.
 type KeyUpdate struct {
 	Name        *string                 // "" clears
@@ -286,7 +310,8 @@ type KeyUpdate struct {
 	Permissions *[]tollkey.PermissionID // the whole direct set
 	Roles       *[]tollkey.RoleID       // the whole set
 	Digest      *tollkey.Digest         // with Start: a new secret
-	Start       *string
+	Start       *string                 //
+	UpdatedAt   *time.Time              // nil = the transaction's time; zero clears
 }
 
 // KeyLinks are permissions and roles that a key has directly.

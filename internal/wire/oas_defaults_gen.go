@@ -39,6 +39,14 @@ func (s *LimitRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *ListApisRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *ListAuditEventsRequest) setDefaults() {
 	{
 		val := int(100)

@@ -7,6 +7,121 @@ import (
 	"github.com/go-faster/jx"
 )
 
+// Ref: #/components/schemas/Api
+type API struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Its keys, without deleted ones.
+	KeyCount          int64     `json:"keyCount"`
+	DefaultPrefix     OptString `json:"defaultPrefix"`
+	DefaultByteLength OptInt    `json:"defaultByteLength"`
+	DeleteProtection  bool      `json:"deleteProtection"`
+	IpAllowList       []string  `json:"ipAllowList"`
+	RecoverableKeys   bool      `json:"recoverableKeys"`
+	KeyFormat         string    `json:"keyFormat"`
+	CreatedAt         int64     `json:"createdAt"`
+}
+
+// GetID returns the value of ID.
+func (s *API) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *API) GetName() string {
+	return s.Name
+}
+
+// GetKeyCount returns the value of KeyCount.
+func (s *API) GetKeyCount() int64 {
+	return s.KeyCount
+}
+
+// GetDefaultPrefix returns the value of DefaultPrefix.
+func (s *API) GetDefaultPrefix() OptString {
+	return s.DefaultPrefix
+}
+
+// GetDefaultByteLength returns the value of DefaultByteLength.
+func (s *API) GetDefaultByteLength() OptInt {
+	return s.DefaultByteLength
+}
+
+// GetDeleteProtection returns the value of DeleteProtection.
+func (s *API) GetDeleteProtection() bool {
+	return s.DeleteProtection
+}
+
+// GetIpAllowList returns the value of IpAllowList.
+func (s *API) GetIpAllowList() []string {
+	return s.IpAllowList
+}
+
+// GetRecoverableKeys returns the value of RecoverableKeys.
+func (s *API) GetRecoverableKeys() bool {
+	return s.RecoverableKeys
+}
+
+// GetKeyFormat returns the value of KeyFormat.
+func (s *API) GetKeyFormat() string {
+	return s.KeyFormat
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *API) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// SetID sets the value of ID.
+func (s *API) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *API) SetName(val string) {
+	s.Name = val
+}
+
+// SetKeyCount sets the value of KeyCount.
+func (s *API) SetKeyCount(val int64) {
+	s.KeyCount = val
+}
+
+// SetDefaultPrefix sets the value of DefaultPrefix.
+func (s *API) SetDefaultPrefix(val OptString) {
+	s.DefaultPrefix = val
+}
+
+// SetDefaultByteLength sets the value of DefaultByteLength.
+func (s *API) SetDefaultByteLength(val OptInt) {
+	s.DefaultByteLength = val
+}
+
+// SetDeleteProtection sets the value of DeleteProtection.
+func (s *API) SetDeleteProtection(val bool) {
+	s.DeleteProtection = val
+}
+
+// SetIpAllowList sets the value of IpAllowList.
+func (s *API) SetIpAllowList(val []string) {
+	s.IpAllowList = val
+}
+
+// SetRecoverableKeys sets the value of RecoverableKeys.
+func (s *API) SetRecoverableKeys(val bool) {
+	s.RecoverableKeys = val
+}
+
+// SetKeyFormat sets the value of KeyFormat.
+func (s *API) SetKeyFormat(val string) {
+	s.KeyFormat = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *API) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
 // Ref: #/components/schemas/ApiRequest
 type ApiRequest struct {
 	ApiId string `json:"apiId"`
@@ -1007,8 +1122,8 @@ type EmptyResponseData struct{}
 
 // Ref: #/components/schemas/GetApiResponse
 type GetApiResponse struct {
-	Meta Meta               `json:"meta"`
-	Data GetApiResponseData `json:"data"`
+	Meta Meta `json:"meta"`
+	Data API  `json:"data"`
 }
 
 // GetMeta returns the value of Meta.
@@ -1017,7 +1132,7 @@ func (s *GetApiResponse) GetMeta() Meta {
 }
 
 // GetData returns the value of Data.
-func (s *GetApiResponse) GetData() GetApiResponseData {
+func (s *GetApiResponse) GetData() API {
 	return s.Data
 }
 
@@ -1027,33 +1142,8 @@ func (s *GetApiResponse) SetMeta(val Meta) {
 }
 
 // SetData sets the value of Data.
-func (s *GetApiResponse) SetData(val GetApiResponseData) {
+func (s *GetApiResponse) SetData(val API) {
 	s.Data = val
-}
-
-type GetApiResponseData struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-}
-
-// GetID returns the value of ID.
-func (s *GetApiResponseData) GetID() string {
-	return s.ID
-}
-
-// GetName returns the value of Name.
-func (s *GetApiResponseData) GetName() string {
-	return s.Name
-}
-
-// SetID sets the value of ID.
-func (s *GetApiResponseData) SetID(val string) {
-	s.ID = val
-}
-
-// SetName sets the value of Name.
-func (s *GetApiResponseData) SetName(val string) {
-	s.Name = val
 }
 
 // Ref: #/components/schemas/GetIdentityResponse
@@ -1756,6 +1846,81 @@ func (s *LimitResult) SetExceeded(val bool) {
 // SetAutoApply sets the value of AutoApply.
 func (s *LimitResult) SetAutoApply(val bool) {
 	s.AutoApply = val
+}
+
+// Ref: #/components/schemas/ListApisRequest
+type ListApisRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+	// A part of the name or the id, in any letter case. Blank finds all.
+	Search OptString `json:"search"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListApisRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListApisRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// GetSearch returns the value of Search.
+func (s *ListApisRequest) GetSearch() OptString {
+	return s.Search
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListApisRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListApisRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// SetSearch sets the value of Search.
+func (s *ListApisRequest) SetSearch(val OptString) {
+	s.Search = val
+}
+
+// Ref: #/components/schemas/ListApisResponse
+type ListApisResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []API      `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListApisResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListApisResponse) GetData() []API {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListApisResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListApisResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListApisResponse) SetData(val []API) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListApisResponse) SetPagination(val Pagination) {
+	s.Pagination = val
 }
 
 // Ref: #/components/schemas/ListAuditEventsRequest
@@ -3688,6 +3853,52 @@ func (o OptString) Or(d string) string {
 	return d
 }
 
+// NewOptUpdateApiRequestKeyFormat returns new OptUpdateApiRequestKeyFormat with value set to v.
+func NewOptUpdateApiRequestKeyFormat(v UpdateApiRequestKeyFormat) OptUpdateApiRequestKeyFormat {
+	return OptUpdateApiRequestKeyFormat{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptUpdateApiRequestKeyFormat is optional UpdateApiRequestKeyFormat.
+type OptUpdateApiRequestKeyFormat struct {
+	Value UpdateApiRequestKeyFormat
+	Set   bool
+}
+
+// IsSet returns true if OptUpdateApiRequestKeyFormat was set.
+func (o OptUpdateApiRequestKeyFormat) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptUpdateApiRequestKeyFormat) Reset() {
+	var v UpdateApiRequestKeyFormat
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptUpdateApiRequestKeyFormat) SetTo(v UpdateApiRequestKeyFormat) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptUpdateApiRequestKeyFormat) Get() (v UpdateApiRequestKeyFormat, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptUpdateApiRequestKeyFormat) Or(d UpdateApiRequestKeyFormat) UpdateApiRequestKeyFormat {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptUpdateIdentityRequestMeta returns new OptUpdateIdentityRequestMeta with value set to v.
 func NewOptUpdateIdentityRequestMeta(v UpdateIdentityRequestMeta) OptUpdateIdentityRequestMeta {
 	return OptUpdateIdentityRequestMeta{
@@ -4347,6 +4558,34 @@ func (s *RefillInterval) UnmarshalText(data []byte) error {
 	}
 }
 
+// Other fields are accepted, and ignored.
+// Ref: #/components/schemas/RerollKeyRequest
+type RerollKeyRequest struct {
+	KeyId string `json:"keyId"`
+	// How many milliseconds the old key stays valid, rounded up to the full minute.
+	Expiration int64 `json:"expiration"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *RerollKeyRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetExpiration returns the value of Expiration.
+func (s *RerollKeyRequest) GetExpiration() int64 {
+	return s.Expiration
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *RerollKeyRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetExpiration sets the value of Expiration.
+func (s *RerollKeyRequest) SetExpiration(val int64) {
+	s.Expiration = val
+}
+
 // Ref: #/components/schemas/RerollRootKeyRequest
 type RerollRootKeyRequest struct {
 	KeyId string `json:"keyId"`
@@ -4766,6 +5005,148 @@ func (s *SetRolePermissionsRequest) SetPermissions(val []string) {
 	s.Permissions = val
 }
 
+// Ref: #/components/schemas/UpdateApiRequest
+type UpdateApiRequest struct {
+	ApiId string    `json:"apiId"`
+	Name  OptString `json:"name"`
+	// The prefix of keys that are created without one.
+	DefaultPrefix OptNilString `json:"defaultPrefix"`
+	// The random bytes of keys that are created without a byteLength; 16 when null.
+	DefaultByteLength OptNilInt `json:"defaultByteLength"`
+	// While true the API cannot be deleted.
+	DeleteProtection OptBool `json:"deleteProtection"`
+	// Addresses or CIDR ranges, IPv4 and IPv6, from which keys may be used; an empty list allows all.
+	IpAllowList []string `json:"ipAllowList"`
+	// Whether keys may be created recoverable.
+	RecoverableKeys OptBool `json:"recoverableKeys"`
+	// How new secrets are written. One of the format checksummed ends in six digits that prove it was not
+	// mistyped.
+	KeyFormat OptUpdateApiRequestKeyFormat `json:"keyFormat"`
+}
+
+// GetApiId returns the value of ApiId.
+func (s *UpdateApiRequest) GetApiId() string {
+	return s.ApiId
+}
+
+// GetName returns the value of Name.
+func (s *UpdateApiRequest) GetName() OptString {
+	return s.Name
+}
+
+// GetDefaultPrefix returns the value of DefaultPrefix.
+func (s *UpdateApiRequest) GetDefaultPrefix() OptNilString {
+	return s.DefaultPrefix
+}
+
+// GetDefaultByteLength returns the value of DefaultByteLength.
+func (s *UpdateApiRequest) GetDefaultByteLength() OptNilInt {
+	return s.DefaultByteLength
+}
+
+// GetDeleteProtection returns the value of DeleteProtection.
+func (s *UpdateApiRequest) GetDeleteProtection() OptBool {
+	return s.DeleteProtection
+}
+
+// GetIpAllowList returns the value of IpAllowList.
+func (s *UpdateApiRequest) GetIpAllowList() []string {
+	return s.IpAllowList
+}
+
+// GetRecoverableKeys returns the value of RecoverableKeys.
+func (s *UpdateApiRequest) GetRecoverableKeys() OptBool {
+	return s.RecoverableKeys
+}
+
+// GetKeyFormat returns the value of KeyFormat.
+func (s *UpdateApiRequest) GetKeyFormat() OptUpdateApiRequestKeyFormat {
+	return s.KeyFormat
+}
+
+// SetApiId sets the value of ApiId.
+func (s *UpdateApiRequest) SetApiId(val string) {
+	s.ApiId = val
+}
+
+// SetName sets the value of Name.
+func (s *UpdateApiRequest) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetDefaultPrefix sets the value of DefaultPrefix.
+func (s *UpdateApiRequest) SetDefaultPrefix(val OptNilString) {
+	s.DefaultPrefix = val
+}
+
+// SetDefaultByteLength sets the value of DefaultByteLength.
+func (s *UpdateApiRequest) SetDefaultByteLength(val OptNilInt) {
+	s.DefaultByteLength = val
+}
+
+// SetDeleteProtection sets the value of DeleteProtection.
+func (s *UpdateApiRequest) SetDeleteProtection(val OptBool) {
+	s.DeleteProtection = val
+}
+
+// SetIpAllowList sets the value of IpAllowList.
+func (s *UpdateApiRequest) SetIpAllowList(val []string) {
+	s.IpAllowList = val
+}
+
+// SetRecoverableKeys sets the value of RecoverableKeys.
+func (s *UpdateApiRequest) SetRecoverableKeys(val OptBool) {
+	s.RecoverableKeys = val
+}
+
+// SetKeyFormat sets the value of KeyFormat.
+func (s *UpdateApiRequest) SetKeyFormat(val OptUpdateApiRequestKeyFormat) {
+	s.KeyFormat = val
+}
+
+// How new secrets are written. One of the format checksummed ends in six digits that prove it was not
+// mistyped.
+type UpdateApiRequestKeyFormat string
+
+const (
+	UpdateApiRequestKeyFormatBase58      UpdateApiRequestKeyFormat = "base58"
+	UpdateApiRequestKeyFormatChecksummed UpdateApiRequestKeyFormat = "checksummed"
+)
+
+// AllValues returns all UpdateApiRequestKeyFormat values.
+func (UpdateApiRequestKeyFormat) AllValues() []UpdateApiRequestKeyFormat {
+	return []UpdateApiRequestKeyFormat{
+		UpdateApiRequestKeyFormatBase58,
+		UpdateApiRequestKeyFormatChecksummed,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s UpdateApiRequestKeyFormat) MarshalText() ([]byte, error) {
+	switch s {
+	case UpdateApiRequestKeyFormatBase58:
+		return []byte(s), nil
+	case UpdateApiRequestKeyFormatChecksummed:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *UpdateApiRequestKeyFormat) UnmarshalText(data []byte) error {
+	switch UpdateApiRequestKeyFormat(data) {
+	case UpdateApiRequestKeyFormatBase58:
+		*s = UpdateApiRequestKeyFormatBase58
+		return nil
+	case UpdateApiRequestKeyFormatChecksummed:
+		*s = UpdateApiRequestKeyFormatChecksummed
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
 // Ref: #/components/schemas/UpdateCredits
 type UpdateCredits struct {
 	Remaining OptNilInt64  `json:"remaining"`
@@ -4790,6 +5171,117 @@ func (s *UpdateCredits) SetRemaining(val OptNilInt64) {
 // SetRefill sets the value of Refill.
 func (s *UpdateCredits) SetRefill(val OptNilRefill) {
 	s.Refill = val
+}
+
+// Ref: #/components/schemas/UpdateCreditsRequest
+type UpdateCreditsRequest struct {
+	KeyId     string                        `json:"keyId"`
+	Operation UpdateCreditsRequestOperation `json:"operation"`
+	Value     OptNilInt64                   `json:"value"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *UpdateCreditsRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetOperation returns the value of Operation.
+func (s *UpdateCreditsRequest) GetOperation() UpdateCreditsRequestOperation {
+	return s.Operation
+}
+
+// GetValue returns the value of Value.
+func (s *UpdateCreditsRequest) GetValue() OptNilInt64 {
+	return s.Value
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *UpdateCreditsRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetOperation sets the value of Operation.
+func (s *UpdateCreditsRequest) SetOperation(val UpdateCreditsRequestOperation) {
+	s.Operation = val
+}
+
+// SetValue sets the value of Value.
+func (s *UpdateCreditsRequest) SetValue(val OptNilInt64) {
+	s.Value = val
+}
+
+type UpdateCreditsRequestOperation string
+
+const (
+	UpdateCreditsRequestOperationSet       UpdateCreditsRequestOperation = "set"
+	UpdateCreditsRequestOperationIncrement UpdateCreditsRequestOperation = "increment"
+	UpdateCreditsRequestOperationDecrement UpdateCreditsRequestOperation = "decrement"
+)
+
+// AllValues returns all UpdateCreditsRequestOperation values.
+func (UpdateCreditsRequestOperation) AllValues() []UpdateCreditsRequestOperation {
+	return []UpdateCreditsRequestOperation{
+		UpdateCreditsRequestOperationSet,
+		UpdateCreditsRequestOperationIncrement,
+		UpdateCreditsRequestOperationDecrement,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s UpdateCreditsRequestOperation) MarshalText() ([]byte, error) {
+	switch s {
+	case UpdateCreditsRequestOperationSet:
+		return []byte(s), nil
+	case UpdateCreditsRequestOperationIncrement:
+		return []byte(s), nil
+	case UpdateCreditsRequestOperationDecrement:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *UpdateCreditsRequestOperation) UnmarshalText(data []byte) error {
+	switch UpdateCreditsRequestOperation(data) {
+	case UpdateCreditsRequestOperationSet:
+		*s = UpdateCreditsRequestOperationSet
+		return nil
+	case UpdateCreditsRequestOperationIncrement:
+		*s = UpdateCreditsRequestOperationIncrement
+		return nil
+	case UpdateCreditsRequestOperationDecrement:
+		*s = UpdateCreditsRequestOperationDecrement
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+// Ref: #/components/schemas/UpdateCreditsResponse
+type UpdateCreditsResponse struct {
+	Meta Meta            `json:"meta"`
+	Data CreditsResponse `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *UpdateCreditsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *UpdateCreditsResponse) GetData() CreditsResponse {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *UpdateCreditsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *UpdateCreditsResponse) SetData(val CreditsResponse) {
+	s.Data = val
 }
 
 // Ref: #/components/schemas/UpdateIdentityRequest
@@ -5800,6 +6292,21 @@ func (s *VerifyRatelimit) SetLimit(val OptInt64) {
 // SetDuration sets the value of Duration.
 func (s *VerifyRatelimit) SetDuration(val OptInt64) {
 	s.Duration = val
+}
+
+// Ref: #/components/schemas/WhoamiRequest
+type WhoamiRequest struct {
+	Key string `json:"key"`
+}
+
+// GetKey returns the value of Key.
+func (s *WhoamiRequest) GetKey() string {
+	return s.Key
+}
+
+// SetKey sets the value of Key.
+func (s *WhoamiRequest) SetKey(val string) {
+	s.Key = val
 }
 
 // Ref: #/components/schemas/Workspace

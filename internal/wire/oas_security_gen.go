@@ -61,6 +61,7 @@ var operationRolesRootKey = map[string][]string{
 	GetRootKeyOperation:         []string{},
 	GetWorkspaceOperation:       []string{},
 	LimitOperation:              []string{},
+	ListApisOperation:           []string{},
 	ListAuditEventsOperation:    []string{},
 	ListIdentitiesOperation:     []string{},
 	ListKeysOperation:           []string{},
@@ -74,16 +75,20 @@ var operationRolesRootKey = map[string][]string{
 	QueryUsageOperation:         []string{},
 	RemovePermissionsOperation:  []string{},
 	RemoveRolesOperation:        []string{},
+	RerollKeyOperation:          []string{},
 	RerollRootKeyOperation:      []string{},
 	SetOverrideOperation:        []string{},
 	SetPermissionsOperation:     []string{},
 	SetRolePermissionsOperation: []string{},
 	SetRolesOperation:           []string{},
+	UpdateApiOperation:          []string{},
+	UpdateCreditsOperation:      []string{},
 	UpdateIdentityOperation:     []string{},
 	UpdateKeyOperation:          []string{},
 	UpdateRootKeyOperation:      []string{},
 	UpdateWorkspaceOperation:    []string{},
 	VerifyKeyOperation:          []string{},
+	WhoamiOperation:             []string{},
 }
 
 // GetRolesForRootKey returns the required roles for the given operation.

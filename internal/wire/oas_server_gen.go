@@ -164,6 +164,12 @@ type Handler interface {
 	//
 	// POST /v2/ratelimit.limit
 	Limit(ctx context.Context, req *LimitRequest) (*LimitResponse, error)
+	// ListApis implements listApis operation.
+	//
+	// Those that the root key may read.
+	//
+	// POST /v2/apis.listApis
+	ListApis(ctx context.Context, req *ListApisRequest) (*ListApisResponse, error)
 	// ListAuditEvents implements listAuditEvents operation.
 	//
 	// List what was changed, newest first.
@@ -248,6 +254,12 @@ type Handler interface {
 	//
 	// POST /v2/keys.removeRoles
 	RemoveRoles(ctx context.Context, req *KeyRolesRequest) (*RolesResponse, error)
+	// RerollKey implements rerollKey operation.
+	//
+	// Makes a copy with another id and secret; the old key expires at once or after a while.
+	//
+	// POST /v2/keys.rerollKey
+	RerollKey(ctx context.Context, req *RerollKeyRequest) (*CreateKeyResponse, error)
 	// RerollRootKey implements rerollRootKey operation.
 	//
 	// Replace a root key's secret.
@@ -278,6 +290,20 @@ type Handler interface {
 	//
 	// POST /v2/keys.setRoles
 	SetRoles(ctx context.Context, req *SetKeyRolesRequest) (*RolesResponse, error)
+	// UpdateApi implements updateApi operation.
+	//
+	// What is omitted is kept. null takes away defaultPrefix and defaultByteLength, an empty list
+	// ipAllowList; nothing else may be null.
+	//
+	// POST /v2/apis.updateApi
+	UpdateApi(ctx context.Context, req *UpdateApiRequest) (*EmptyResponse, error)
+	// UpdateCredits implements updateCredits operation.
+	//
+	// To set null makes the key unlimited and takes its refill away; to set no value makes it unlimited
+	// and keeps the refill. A decrement ends at 0.
+	//
+	// POST /v2/keys.updateCredits
+	UpdateCredits(ctx context.Context, req *UpdateCreditsRequest) (*UpdateCreditsResponse, error)
 	// UpdateIdentity implements updateIdentity operation.
 	//
 	// Change a customer.
@@ -308,6 +334,12 @@ type Handler interface {
 	//
 	// POST /v2/keys.verifyKey
 	VerifyKey(ctx context.Context, req *VerifyKeyRequest) (*VerifyKeyResponse, error)
+	// Whoami implements whoami operation.
+	//
+	// Read a key by its secret.
+	//
+	// POST /v2/keys.whoami
+	Whoami(ctx context.Context, req *WhoamiRequest) (*GetKeyResponse, error)
 }
 
 // Server implements http server based on OpenAPI v3 specification and

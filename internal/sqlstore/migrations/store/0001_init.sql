@@ -5,10 +5,11 @@ create table workspaces (
   requests_per_minute bigint not null, retention_days bigint not null, created_at bigint not null
 );
 create table apis (
-  id text primary key, workspace_id text not null, name text not null, default_prefix text not null,
+  id text primary key, workspace_id text not null, name text not null, search text not null, default_prefix text not null,
   default_byte_length bigint not null, delete_protection boolean not null, ip_allow_list text not null,
-  created_at bigint not null, deleted_at bigint
+  recoverable_keys boolean not null, key_format text not null, key_count bigint not null, created_at bigint not null, deleted_at bigint
 );
+create index apis_by_workspace on apis (workspace_id, id) where deleted_at is null;
 create table keys (
   id text primary key, workspace_id text not null, api_id text not null, digest bytea not null unique,
   start text not null, name text not null, meta text, identity_id text, enabled boolean not null, expires_at bigint,
