@@ -32,7 +32,7 @@ func (e *BrokenChain) Error() string {
 // VerifyAudit walks the audit log of the store from its first entry, beside a running server, and returns its last entry. Where the chain does not hold,
 // or an entry has not the hash of its mark, the error is a *BrokenChain.
 func VerifyAudit(ctx context.Context, c Config, mark AuditMark) (last AuditMark, err error) {
-	db, err := sqlstore.OpenReadOnly(ctx, sqlstore.Options{Dir: c.Data, URL: c.DatabaseURL})
+	db, err := sqlstore.OpenView(ctx, sqlstore.Options{Dir: c.Data, URL: c.DatabaseURL})
 	if err != nil {
 		return last, err
 	}

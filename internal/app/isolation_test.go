@@ -215,6 +215,8 @@ func (w *tenant) furnish(t *testing.T) {
 	make("apis.createApi", `{"name":"<private> name of API"}`, map[string]string{"apiId": "api"})
 	make("permissions.createPermission", `{"name":"<private> name of permission","slug":"<slug>","description":"<private>"}`, map[string]string{"permissionId": "permission"})
 	make("permissions.createRole", `{"name":"<roleName>","description":"<private> description of role","permissions":["<slug>"]}`, map[string]string{"roleId": "role"})
+	make("identities.createIdentity", `{"externalId":"<externalId>","meta":{"<private>":1},"ratelimits":[{"name":"<private> limit","limit":100,"duration":60000,"autoApply":true}]}`,
+		map[string]string{"identityId": "identity"})
 	make("keys.createKey", `{"apiId":"<api>","name":"<private> name of key","meta":{"<private>":1},"externalId":"<externalId>","roles":["<roleName>"],"permissions":["<slug>"],
 		"ratelimits":[{"name":"<private> limit","limit":100,"duration":60000,"autoApply":true}]}`, map[string]string{"keyId": "key", "key": "secret"})
 	make("rootKeys.createRootKey", `{"name":"<private> name of root key","permissions":["api.*.read_api"]}`, map[string]string{"keyId": "rootKey"})
@@ -222,7 +224,6 @@ func (w *tenant) furnish(t *testing.T) {
 	make("ratelimit.setOverride", `{"namespace":"<namespaceName>","identifier":"<identifier>","limit":8,"duration":2592000000}`, nil)
 	make("keys.verifyKey", `{"key":"<secret>"}`, nil)
 	w.things["namespace"] = w.first(t, "ratelimit.listNamespaces", "id")
-	w.things["identity"] = w.first(t, "identities.listIdentities", "id")
 	w.things["log"] = w.first(t, "audit.listEvents", "id")
 }
 
@@ -316,7 +317,7 @@ func (w *tenant) cross(t *testing.T, path string, c crossing, other tenant) {
 	if theirs != missing {
 		t.Errorf("%s %s tells what another workspace has:\n%s\nand for what is nowhere:\n%s", procedure, c.body, theirs, missing)
 	}
-	for _, name := range []string{"api", "key", "secret", "permission", "role", "namespace", "rootKey", "rootSecret", "log", "private"} {
+	for _, name := range []string{"api", "key", "secret", "permission", "role", "identity", "namespace", "rootKey", "rootSecret", "log", "private"} {
 		if strings.Contains(answer, other.things[name]) {
 			t.Errorf("%s %s answers the other workspace's %s: %s", procedure, c.body, name, answer)
 		}

@@ -56,10 +56,8 @@ func (t *tx) insertTargets(ctx context.Context) error {
 			}
 		}
 	}
-	return t.insertRows(ctx, qInsertTargets, rows, nothing)
+	return t.insertRows(ctx, qInsertTargets, rows, nil)
 }
-
-func nothing(*sql.Rows) error { return nil }
 
 // readable makes the texts that come from outside what both engines give back as it was: the hash is over what will be read.
 func readable(e *tollkey.AuditEntry) {
@@ -98,7 +96,7 @@ func (t *tx) insertAudit(ctx context.Context, last int64, previous *sql.Row) err
 			e.Actor.UserAgent, string(targets), e.Correlation, e.Hash[:],
 		}
 	}
-	return t.insertRows(ctx, qInsertAudit, rows, nothing)
+	return t.insertRows(ctx, qInsertAudit, rows, nil)
 }
 
 func scanAudit(rows *sql.Rows) (e tollkey.AuditEntry, err error) {
@@ -151,13 +149,13 @@ func (r reader) ListAudit(ctx context.Context, ws tollkey.WorkspaceID, f store.A
 }
 
 // Audited returns the place of the last audit entry in the chain.
-func (db *DB) Audited(ctx context.Context) (last int64, err error) {
-	err = db.main.reads.QueryRowContext(ctx, qAudited).Scan(&last)
-	return last, db.main.dialect.classify(err)
+func (v *View) Audited(ctx context.Context) (last int64, err error) {
+	err = v.main.reads.QueryRowContext(ctx, qAudited).Scan(&last)
+	return last, v.main.dialect.classify(err)
 }
 
 // AuditAfter returns up to limit entries of all workspaces whose place in the chain is above after, ascending.
-func (db *DB) AuditAfter(ctx context.Context, after int64, limit int) ([]tollkey.AuditEntry, error) {
-	found, err := list(ctx, db.main.reads, scanAudit, qAuditAfter, after, limit)
-	return found, db.main.dialect.classify(err)
+func (v *View) AuditAfter(ctx context.Context, after int64, limit int) ([]tollkey.AuditEntry, error) {
+	found, err := list(ctx, v.main.reads, scanAudit, qAuditAfter, after, limit)
+	return found, v.main.dialect.classify(err)
 }

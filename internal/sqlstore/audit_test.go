@@ -45,11 +45,12 @@ func TestAuditIsOneChain(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		last, err := db.Audited(t.Context())
+		v := &View{main: db.main}
+		last, err := v.Audited(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries, err := db.AuditAfter(t.Context(), 0, 1000)
+		entries, err := v.AuditAfter(t.Context(), 0, 1000)
 		if err != nil || int64(len(entries)) != last || last != 63 {
 			t.Fatal(len(entries), last, err)
 		}

@@ -124,24 +124,18 @@ func (d *dialect) migrate(ctx context.Context, pool *sql.DB, name string) error 
 	return nil
 }
 
-func openPostgres(ctx context.Context, address string, readOnly bool) (*file, error) {
+func openPostgres(ctx context.Context, address string) (*file, error) {
 	config, err := pgx.ParseConfig(address)
 	if err != nil {
 		return nil, fmt.Errorf("the database URL: %w", err)
 	}
 	// A node that is frozen within a transaction must not hold its locks for longer than its lease of the cache lasts.
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = "3000"
-	if readOnly {
-		config.RuntimeParams["default_transaction_read_only"] = "on"
-	}
 	pool := stdlib.OpenDB(*config)
 	const connections = 20
 	pool.SetMaxOpenConns(connections)
 	pool.SetMaxIdleConns(connections)
 	f := &file{dialect: postgresDialect, pool: pool, reads: pool}
-	if readOnly {
-		return f, nil
-	}
 	for _, name := range []string{mainSchema, usageSchema} {
 		if err := f.dialect.migrate(ctx, pool, name); err != nil {
 			return nil, errors.Join(err, pool.Close())
@@ -150,16 +144,14 @@ func openPostgres(ctx context.Context, address string, readOnly bool) (*file, er
 	return f, nil
 }
 
-// sqlitePool opens a SQLite file. mode is the last of its pragmas; parameters are of the URI.
-func sqlitePool(path, mode string, parameters url.Values) (*sql.DB, error) {
-	for _, pragma := range []string{"busy_timeout(10000)", "journal_mode(wal)", "foreign_keys(1)", "temp_store(memory)", "cache_size(-32000)", mode} {
-		parameters.Add("_pragma", pragma)
-	}
-	return sql.Open("sqlite", "file:"+path+"?"+parameters.Encode())
-}
-
 func openSQLite(ctx context.Context, path, schema string) (*file, error) {
-	open := func(mode string) (*sql.DB, error) { return sqlitePool(path, mode, url.Values{}) }
+	open := func(mode string) (*sql.DB, error) {
+		q := url.Values{}
+		for _, pragma := range []string{"busy_timeout(10000)", "journal_mode(wal)", "foreign_keys(1)", "temp_store(memory)", "cache_size(-32000)", mode} {
+			q.Add("_pragma", pragma)
+		}
+		return sql.Open("sqlite", "file:"+path+"?"+q.Encode())
+	}
 	writing, err := open("synchronous(full)")
 	if err != nil {
 		return nil, err

@@ -61,7 +61,7 @@ func rowList(head string, columns int, tail string) map[int]string {
 	return out
 }
 
-// insertRows inserts rows by the statements of rowList, in as few as it takes, and calls scan for every row that they return.
+// insertRows inserts rows by the statements of rowList, in as few as it takes, and calls scan for every row that they return; nil if they return none.
 func (r reader) insertRows(ctx context.Context, texts map[int]string, rows [][]any, scan func(*sql.Rows) error) error {
 	for len(rows) > 0 {
 		size := listSizes[0]
@@ -70,7 +70,13 @@ func (r reader) insertRows(ctx context.Context, texts map[int]string, rows [][]a
 				size = n
 			}
 		}
-		if err := eachRow(ctx, r.q, scan, texts[size], slices.Concat(rows[:size]...)...); err != nil {
+		var err error
+		if args := slices.Concat(rows[:size]...); scan != nil {
+			err = eachRow(ctx, r.q, scan, texts[size], args...)
+		} else {
+			_, err = r.q.ExecContext(ctx, texts[size], args...)
+		}
+		if err != nil {
 			return err
 		}
 		rows = rows[size:]

@@ -10,7 +10,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -50,7 +49,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{woken: newBell()}
 	var err error
 	if o.URL != "" {
-		db.main, err = openPostgres(ctx, o.URL, false)
+		db.main, err = openPostgres(ctx, o.URL)
 		db.usage = db.main
 	} else {
 		err = db.openFiles(ctx, o.Dir)
@@ -65,27 +64,6 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return db, nil
-}
-
-// OpenReadOnly opens an existing store beside the servers that use it. Nothing can be written, nor is it migrated: the methods of the ledger and of
-// usage, and those that change something, must not be called.
-func OpenReadOnly(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{woken: newBell()}
-	var err error
-	if o.URL != "" {
-		db.main, err = openPostgres(ctx, o.URL, true)
-		return db, err
-	}
-	path := filepath.Join(o.Dir, "tollkey.db")
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("there is no store in the data directory: %w", err)
-	}
-	pool, err := sqlitePool(path, "query_only(1)", url.Values{"mode": {"rw"}}) // read-only, it could not share the memory of a server's log
-	if err != nil {
-		return nil, err
-	}
-	db.main = &file{dialect: sqliteDialect, pool: pool, reads: newPrepared(pool)}
 	return db, nil
 }
 
