@@ -87,6 +87,23 @@ type Key struct {
 	LastUsedAt  time.Time // zero until used; may lag by a minute
 }
 
+// DataKey encrypts the secrets of one workspace's recoverable keys. It is kept wrapped: encrypted with a master key, which only the
+// configuration holds.
+type DataKey struct {
+	ID        DataKeyID
+	Workspace WorkspaceID
+	Master    string // the id of the master key
+	Wrapped   []byte
+	CreatedAt time.Time
+}
+
+// SealedSecret is the secret of a recoverable key, encrypted with a data key.
+type SealedSecret struct {
+	Key        KeyID
+	DataKey    DataKeyID
+	Ciphertext []byte
+}
+
 // Credits is what a key may still spend. Remaining nil means unlimited; a Refill may be stored beside that.
 type Credits struct {
 	Remaining *int64

@@ -24,6 +24,7 @@ import (
 	"github.com/tollkey/tollkey/internal/obs"
 	"github.com/tollkey/tollkey/internal/refill"
 	"github.com/tollkey/tollkey/internal/sqlstore"
+	"github.com/tollkey/tollkey/internal/vault"
 	"github.com/tollkey/tollkey/internal/verify"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	Buffered bool
 	// DiskSync has acknowledged verifications survive power loss on SQLite.
 	DiskSync bool
+	// MasterKeys encrypt the secrets of recoverable keys; none = there are no such keys. The first wraps, the others unwrap.
+	MasterKeys []vault.MasterKey
 	// LiveCounters is how many counters of limits are kept in memory, about 150 bytes each; 0 = a million. What is beyond is kept in the store.
 	LiveCounters int
 }
@@ -104,6 +107,10 @@ func (a *App) build(ctx context.Context, c Config) error {
 			a.log.Warn("TOLLKEY_ROOT_KEY is no root key of this store, which has its first one already; it is ignored")
 		}
 	}
+	secrets := vault.New(c.MasterKeys)
+	if err := a.openVault(ctx, secrets); err != nil {
+		return fmt.Errorf("the master keys (vault.keys): %w", err)
+	}
 	limits := limit.NewLocal(c.LiveCounters, storedTakes{a.db})
 	if err := restore(ctx, a.db, limits); err != nil {
 		return fmt.Errorf("reading back the limits: %w", err)
@@ -124,7 +131,7 @@ func (a *App) build(ctx context.Context, c Config) error {
 		c.ErrorBase = "http://" + a.Address + "/docs"
 	}
 	handler, err := httpapi.New(httpapi.Options{
-		Control: control.New(a.db, a.db, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log, Remote: !a.db.Solo(),
+		Control: control.New(a.db, a.db, secrets, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log, Remote: !a.db.Solo(),
 		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, LogSample: c.LogSample, Metrics: a.metrics(limits), Now: time.Now,
 	})
 	a.server = &http.Server{

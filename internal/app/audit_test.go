@@ -83,6 +83,9 @@ func openRaw(t *testing.T, c Config) *sql.DB {
 	return raw
 }
 
+// undescribed events come from commands, and from reads that show a secret.
+var undescribed = []string{"data_key.rewrap", "data_key.delete", "key.decrypt"}
+
 var recorded = regexp.MustCompile(`(?:record[A-Za-z]*\(|\.audit\(|bySystem\([a-zA-Z.]+, [a-zA-Z.]+, )"([a-zA-Z_.]+)"`)
 
 // TestAuditEventsAreDescribed holds what internal/control records and what the operations of api/openapi.yaml name as x-audit together.
@@ -123,7 +126,7 @@ func TestAuditEventsAreDescribed(t *testing.T) {
 		}
 	}
 	for _, event := range slices.Sorted(maps.Keys(written)) {
-		if described[event] == "" {
+		if described[event] == "" && !slices.Contains(undescribed, event) {
 			t.Errorf("%s records %q: name it as x-audit of the operations that do so", written[event], event)
 		}
 	}

@@ -25,7 +25,7 @@ func TestOfficialClients(t *testing.T) {
 	for name, config := range engines {
 		t.Run(name, func(t *testing.T) {
 			c := config(t)
-			c.Listen, c.RootKey = "127.0.0.1:0", rootKey
+			c.Listen, c.RootKey, c.MasterKeys = "127.0.0.1:0", rootKey, masterKeys(1)
 			s, stop := start(t, c)
 			defer stop()
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

@@ -12,8 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tollkey/tollkey/internal/control"
 	"github.com/tollkey/tollkey/internal/ledger"
 	"github.com/tollkey/tollkey/internal/sqlstore"
+	"github.com/tollkey/tollkey/internal/vault"
 )
 
 // Level is how well a Check went.
@@ -62,6 +64,7 @@ func Doctor(ctx context.Context, c Config) []Check {
 			d.settings(ctx, v)
 		}
 		d.agreement(ctx, v)
+		d.masterKeys(ctx, v, c.MasterKeys)
 		d.clock(ctx, v)
 		d.roller(ctx, v, d.nodes(ctx, v))
 	}
@@ -150,6 +153,14 @@ func (d *doctor) agreement(ctx context.Context, v *sqlstore.View) {
 		return
 	}
 	d.add(OK, "books", "ledger and usage agree")
+}
+
+func (d *doctor) masterKeys(ctx context.Context, v *sqlstore.View, keys []vault.MasterKey) {
+	if err := control.CheckDataKeys(ctx, v, vault.New(keys)); err != nil {
+		d.add(Fail, "master keys", "%v", err)
+		return
+	}
+	d.add(OK, "master keys", "open every data key of recoverable keys")
 }
 
 // settings looks at those of PostgreSQL on which promises rest.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/tollkey/tollkey/internal/conformance"
+	"github.com/tollkey/tollkey/internal/vault"
 )
 
 // TestTranscripts replays testdata/http/*.txtar, each on a new server on SQLite and on another on PostgreSQL, which must answer alike to the byte.
@@ -28,6 +29,7 @@ import (
 // lines of comment (`# …`), headers that differ from the usual (`none` leaves one out; Wait-For is none: it repeats the request until the answer
 // contains its value), an empty line and the body; an answer is the headers that say something, an empty line and the body. What every run gives anew has a name that is counted up in the order of appearance: <api#1>, <secret#2>.
 // Requests use these names, and also <root> (the first root key), <hour> (the present hour's start), and <text*3> (repeated, # is the number).
+// A line "With a master key." in the comment at the top gives the server one.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/http/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -60,6 +62,9 @@ func replay(t *testing.T, file string, c Config) *txtar.Archive {
 		t.Fatal(err)
 	}
 	c.Listen, c.RootKey = "127.0.0.1:0", rootKey
+	if bytes.Contains(recorded.Comment, []byte("\nWith a master key.\n")) {
+		c.MasterKeys = []vault.MasterKey{vault.NewMasterKey(time.Now())}
+	}
 	s, stop := start(t, c)
 	defer stop()
 	n := newNames("http://" + string(s))

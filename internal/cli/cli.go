@@ -42,6 +42,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		listening(configured(environ, &cobra.Command{Use: "config", Short: "print every setting, its value, and where that is from"}, printConfig)),
 		audit(environ),
 		configured(environ, &cobra.Command{Use: "migrate", Short: "bring the store to this version, without serving"}, migrate),
+		vaultCommands(environ),
 		&cobra.Command{
 			Use: "version", Short: "print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) { _, _ = fmt.Fprintln(c.OutOrStdout(), Version) },
@@ -93,7 +94,7 @@ func appConfig(c *config.Config) app.Config {
 	return app.Config{
 		Listen: c.Listen, Data: c.Data, DatabaseURL: c.DatabaseURL, RootKey: c.RootKey,
 		Buffered: c.Buffered, DiskSync: c.DiskSync, LiveCounters: c.LiveCounters,
-		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, LogSample: int64(c.LogSample),
+		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, MasterKeys: c.MasterKeys, LogSample: int64(c.LogSample),
 	}
 }
 

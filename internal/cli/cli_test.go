@@ -47,8 +47,9 @@ databaseUrl     postgres://u:***@db/t  TOLLKEY_DATABASE_URL
 
 func TestWrongSettingsEndEveryCommand(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	for _, command := range []string{"serve", "config", "migrate"} {
-		code, stdout, stderr := execute(t, []string{"TOLLKEY_LISTEN=nowhere", "TOLLKEY_ROOT_KEY=hidden"}, command, "--data", data)
+	for _, command := range []string{"serve", "config", "migrate", "vault rotate", "vault discard"} {
+		args := append(strings.Fields(command), "--data", data)
+		code, stdout, stderr := execute(t, []string{"TOLLKEY_LISTEN=nowhere", "TOLLKEY_ROOT_KEY=hidden"}, args...)
 		if code != 1 || stdout != "" || !strings.Contains(stderr, "listen (TOLLKEY_LISTEN): ") ||
 			!strings.Contains(stderr, "rootKey (TOLLKEY_ROOT_KEY): must have 20 to 200 characters") || strings.Contains(stderr, "hidden") {
 			t.Errorf("%s: exit code %d\n%s%s", command, code, stdout, stderr)
@@ -60,7 +61,7 @@ func TestWrongSettingsEndEveryCommand(t *testing.T) {
 }
 
 func TestSecretsHaveNoFlags(t *testing.T) {
-	for _, flag := range []string{"--root-key", "--rootKey", "--database-url", "--databaseUrl"} {
+	for _, flag := range []string{"--root-key", "--rootKey", "--database-url", "--databaseUrl", "--vault-keys", "--vault.keys"} {
 		if code, _, _ := execute(t, nil, "config", flag, "x"); code != 1 {
 			t.Errorf("%s is accepted", flag)
 		}

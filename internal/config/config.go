@@ -17,23 +17,27 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/tollkey/tollkey/internal/vault"
 )
 
 // Config is what all sources together say.
 type Config struct {
-	Listen         string         // host:port
-	Data           string         // the data directory
-	DatabaseURL    string         // postgres://…; "" = the data directory
-	RootKey        string         // presets the first root key; "" = generated
-	Buffered       bool           // usage.ack is buffered: what spends no credits is answered before it is committed
-	DiskSync       bool           // ledger.sync is disk: acknowledged verifications survive power loss
-	LiveCounters   int            // how many counters of limits are kept in memory
-	ErrorBase      string         // begins the type URL of errors, without a slash at its end; "" = the server's own /docs
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
-	LogJSON        bool           // log.format is json
-	LogSample      int            // one in so many successful verifications gets a log line; 0 = none
+	Listen         string            // host:port
+	Data           string            // the data directory
+	DatabaseURL    string            // postgres://…; "" = the data directory
+	RootKey        string            // presets the first root key; "" = generated
+	Buffered       bool              // usage.ack is buffered: what spends no credits is answered before it is committed
+	DiskSync       bool              // ledger.sync is disk: acknowledged verifications survive power loss
+	LiveCounters   int               // how many counters of limits are kept in memory
+	ErrorBase      string            // begins the type URL of errors, without a slash at its end; "" = the server's own /docs
+	TrustedProxies []netip.Prefix    // whose X-Forwarded-For is believed
+	LogJSON        bool              // log.format is json
+	MasterKeys     []vault.MasterKey // of recoverable keys; the first wraps
+	LogSample      int               // one in so many successful verifications gets a log line; 0 = none
 
-	settings []Setting
+	masterKeyFile string
+	settings      []Setting
 }
 
 // Setting is one value as it may be shown to anybody. Source is "default", "FILE:LINE", the environment variable, or the flag.
@@ -62,6 +66,8 @@ var table = []setting{
 	{name: "data", env: "TOLLKEY_DATA", flag: "data", fallback: "tollkey-data", parse: parseData},
 	{name: "databaseUrl", env: "TOLLKEY_DATABASE_URL", parse: parseDatabaseURL, show: withoutPasswords},
 	{name: "rootKey", env: "TOLLKEY_ROOT_KEY", parse: parseRootKey, show: onlySet},
+	{name: "vault.keys", env: "TOLLKEY_VAULT_KEYS", parse: parseMasterKeys, show: onlySet},
+	{name: "vault.keyFile", env: "TOLLKEY_VAULT_KEY_FILE", parse: func(c *Config, v string) error { c.masterKeyFile = v; return nil }},
 	{name: "usage.ack", env: "TOLLKEY_USAGE_ACK", fallback: "commit", parse: choice("commit", "buffered", func(c *Config) *bool { return &c.Buffered })},
 	{name: "ledger.sync", env: "TOLLKEY_LEDGER_SYNC", fallback: "process", parse: choice("process", "disk", func(c *Config) *bool { return &c.DiskSync })},
 	{name: "limits.memory", env: "TOLLKEY_LIMITS_MEMORY", fallback: "1000000", parse: number(1, func(c *Config) *int { return &c.LiveCounters })},
@@ -71,8 +77,8 @@ var table = []setting{
 	{name: "log.sample", env: "TOLLKEY_LOG_SAMPLE", fallback: "100", parse: number(0, func(c *Config) *int { return &c.LogSample })},
 }
 
-// theList is the one setting that the file may give as a list; parse gets it with commas.
-const theList = "trustedProxies"
+// lists are the settings that the file may give as a list; parse gets it with commas.
+var lists = []string{"trustedProxies", "vault.keys"}
 
 // foreign begins variables that are no settings: those of tests, and those that Kubernetes makes for a service named tollkey.
 var foreign = []string{"TOLLKEY_TEST_", "TOLLKEY_BENCH_", "TOLLKEY_SERVICE_", "TOLLKEY_PORT"}
@@ -124,6 +130,9 @@ func Load(in Input) (*Config, error) {
 		}
 		c.settings = append(c.settings, Setting{s.name, last.value, last.source})
 	}
+	if err := c.readMasterKeys(); err != nil {
+		errs = append(errs, fmt.Errorf("vault.keyFile: %w", err))
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -170,7 +179,7 @@ func fromFile(path string, content []byte) (found map[string]given, errs []error
 	found = map[string]given{}
 	var walk func(name string, line int, n ast.Node)
 	walk = func(name string, line int, n ast.Node) {
-		text, ok := scalar(n, name == theList)
+		text, ok := scalar(n, slices.Contains(lists, name))
 		switch n := n.(type) {
 		case nil, *ast.NullNode: // as if it were commented out
 		case *ast.MappingNode:

@@ -5,12 +5,19 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
 
 const path = "tollkey.yaml"
+
+// Two master keys.
+const (
+	masterKey  = "m1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	masterKey2 = "m2:HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+)
 
 // load runs Load with content as the file, which is none where content is "".
 func load(content string, environ []string, flags map[string]string) (*Config, error) {
@@ -47,6 +54,8 @@ func TestDefaults(t *testing.T) {
 		{"data", "tollkey-data", "default"},
 		{"databaseUrl", "", "default"},
 		{"rootKey", "", "default"},
+		{"vault.keys", "", "default"},
+		{"vault.keyFile", "", "default"},
 		{"usage.ack", "commit", "default"},
 		{"ledger.sync", "process", "default"},
 		{"limits.memory", "1000000", "default"},
@@ -117,6 +126,8 @@ func TestEverySetting(t *testing.T) {
 data: /var/lib/tollkey
 databaseUrl: postgres://u:p@db/t
 rootKey: 01234567890123456789
+vault:
+  keys: [` + masterKey + `, ` + masterKey2 + `]
 usage: {ack: buffered}
 ledger:
   sync: disk
@@ -133,11 +144,11 @@ log:
 `
 	environ := []string{
 		"TOLLKEY_LISTEN=:9000", "TOLLKEY_DATA=/var/lib/tollkey", "TOLLKEY_DATABASE_URL=postgres://u:p@db/t",
-		"TOLLKEY_ROOT_KEY=01234567890123456789", "TOLLKEY_USAGE_ACK=buffered", "TOLLKEY_LEDGER_SYNC=disk", "TOLLKEY_LIMITS_MEMORY=5",
+		"TOLLKEY_ROOT_KEY=01234567890123456789", "TOLLKEY_VAULT_KEYS=" + masterKey + "," + masterKey2, "TOLLKEY_USAGE_ACK=buffered", "TOLLKEY_LEDGER_SYNC=disk", "TOLLKEY_LIMITS_MEMORY=5",
 		"TOLLKEY_ERROR_BASE=https://errors.example/base/", "TOLLKEY_TRUSTED_PROXIES=10.1.2.3/8, ::1,::ffff:192.0.2.1",
 		"TOLLKEY_LOG_FORMAT=json", "TOLLKEY_LOG_SAMPLE=0",
 	}
-	if len(environ) != len(table) {
+	if len(environ) != len(table)-1 { // vault.keyFile excludes vault.keys and has a test of its own
 		t.Fatal("a setting is missing in this test")
 	}
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.1/32")}
@@ -151,12 +162,12 @@ log:
 				t.Fatal(err)
 			}
 			for _, s := range c.Settings() {
-				if s.Source == "default" {
+				if s.Source == "default" && s.Name != "vault.keyFile" {
 					t.Errorf("%s is the default", s.Name)
 				}
 			}
 			if c.Listen != ":9000" || c.Data != "/var/lib/tollkey" || c.DatabaseURL != "postgres://u:p@db/t" || c.RootKey != "01234567890123456789" ||
-				!c.Buffered || !c.DiskSync || c.LiveCounters != 5 || c.ErrorBase != "https://errors.example/base" ||
+				len(c.MasterKeys) != 2 || c.MasterKeys[0].Entry() != masterKey || c.MasterKeys[1].Entry() != masterKey2 || !c.Buffered || !c.DiskSync || c.LiveCounters != 5 || c.ErrorBase != "https://errors.example/base" ||
 				!slices.Equal(c.TrustedProxies, proxies) || !c.LogJSON || c.LogSample != 0 {
 				t.Errorf("%+v", c)
 			}
@@ -218,6 +229,7 @@ func TestBadValues(t *testing.T) {
 		"listen":        {"8080", "localhost", "localhost:http", "localhost:65536", ":", "::1:80"},
 		"databaseUrl":   {"mysql://db", "postgres:db", "host=db", "postgres://u:1/2@db", "postgres://u:1?2@db", "postgres://u:1#2@db", "postgres://u:a@1/2@db", "postgres://h:port"},
 		"rootKey":       {"0123456789012345678", strings.Repeat("k", 201)},
+		"vault.keys":    {"x", masterKey + "," + masterKey, strings.TrimSuffix(masterKey, "=")},
 		"usage.ack":     {"Buffered", "true"},
 		"ledger.sync":   {"full"},
 		"limits.memory": {"0", "-1", "1e6", "many", "1000000001", "99999999999999999999"},
@@ -302,6 +314,12 @@ func TestSecretsAreNotShown(t *testing.T) {
 		"rootKey:" + secret + "\n",
 		"rootKey: " + secret + "\nlisten: [\n",
 		"rootKey: " + secret + "\nrootKey: " + secret + "\n",
+		"vault: {keys: " + secret + "}\n",
+		"vault: {keys: \"a:" + secret + "\"}\n",
+		"vault: {keys: [\"a:" + secret + "\", 1]}\n",
+		"vault: {keys: {a: " + secret + "}}\n",
+		"vault.keys: a:" + secret + ": x\n",
+		"vault: {keyFile: [" + secret + "]}\n",
 		"databaseUrl: postgres://u:" + secret + "@db/t\n",
 		"databaseUrl: postgres://u:1/" + secret + "@db/t\n",
 		"databaseUrl: postgres://u:%" + secret + "@db/t\n",
@@ -326,5 +344,53 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 	if got := find(t, c, "rootKey"); c.RootKey != secret || got.Value != "(set)" {
 		t.Errorf("got %v and %q", got, c.RootKey)
+	}
+}
+
+// TestMasterKeys reads them from the environment and from a file that few may read, and shows none.
+func TestMasterKeys(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		name = filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(name, []byte(text), mode), os.Chmod(name, mode)); err != nil { // whatever the umask is
+			t.Fatal(err)
+		}
+		return "TOLLKEY_VAULT_KEY_FILE=" + name
+	}
+	for name, test := range map[string]struct {
+		environ []string
+		want    string // part of the error; "" = both keys
+	}{
+		"environment":     {[]string{"TOLLKEY_VAULT_KEYS=" + masterKey + " " + masterKey2}, ""},
+		"file":            {[]string{write("good", masterKey+"\n"+masterKey2+"\n", 0o600)}, ""},
+		"group reads":     {[]string{write("group", masterKey+"\n"+masterKey2+"\n", 0o640)}, ""},
+		"others read":     {[]string{write("others", masterKey, 0o644)}, "others has mode 0644"},
+		"group writes":    {[]string{write("writes", masterKey, 0o660)}, "writes has mode 0660"},
+		"both":            {[]string{write("both", masterKey, 0o600), "TOLLKEY_VAULT_KEYS=" + masterKey2}, "vault.keyFile: vault.keys is set too"},
+		"empty":           {[]string{write("empty", "\n", 0o600)}, "empty: it holds no key"},
+		"something else":  {[]string{write("else", "x:"+masterKey, 0o600)}, "else: entry 1 must be"},
+		"a directory":     {[]string{"TOLLKEY_VAULT_KEY_FILE=" + dir}, "must be a file"},
+		"no such file":    {[]string{"TOLLKEY_VAULT_KEY_FILE=" + dir + "/none"}, "vault.keyFile: open "},
+		"twice the same":  {[]string{write("twice", masterKey+"\n"+masterKey, 0o600)}, "the same id"},
+		"set and invalid": {[]string{"TOLLKEY_VAULT_KEYS=m1"}, "vault.keys (TOLLKEY_VAULT_KEYS): entry 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := load("", test.environ, nil)
+			if test.want != "" {
+				if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "AAECAwQF") {
+					t.Errorf("got %v, want %q", err, test.want)
+				}
+				return
+			}
+			if err != nil || len(c.MasterKeys) != 2 || c.MasterKeys[1].Entry() != masterKey2 {
+				t.Fatal(c, err)
+			}
+			if shown := fmt.Sprintf("%v %+v", c.Settings(), c); strings.Contains(shown, "ECAwQFBgcI") {
+				t.Error(shown)
+			}
+			if got := find(t, c, "vault.keys"); got.Source != "default" && got.Value != "(set)" {
+				t.Errorf("%v", got)
+			}
+		})
 	}
 }

@@ -3,13 +3,17 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tollkey/tollkey/internal/vault"
 )
 
 func parseListen(c *Config, v string) error {
@@ -38,6 +42,48 @@ func parseRootKey(c *Config, v string) error {
 		return fmt.Errorf("must have %d to %d characters", shortest, longest)
 	}
 	c.RootKey = v
+	return nil
+}
+
+func parseMasterKeys(c *Config, v string) (err error) {
+	c.MasterKeys, err = vault.ParseMasterKeys(v)
+	return err
+}
+
+// readMasterKeys reads the file of master keys where one is named. Like a private key, it must be for few eyes; a group may read it, as containers
+// need it.
+func (c *Config) readMasterKeys() error {
+	const othersOrGroupWrites, mostBytes = 0o037, 64 << 10
+	switch {
+	case c.masterKeyFile == "":
+		return nil
+	case len(c.MasterKeys) > 0:
+		return errors.New("vault.keys is set too; one of them must go")
+	}
+	f, err := os.Open(c.masterKeyFile)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Size() > mostBytes:
+		return fmt.Errorf("%s must be a file of at most %d bytes", c.masterKeyFile, mostBytes)
+	case info.Mode().Perm()&othersOrGroupWrites != 0:
+		return fmt.Errorf("%s has mode %04o, so that others may read it; chmod 600 it", c.masterKeyFile, info.Mode().Perm())
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	if c.MasterKeys, err = vault.ParseMasterKeys(string(text)); err == nil && len(c.MasterKeys) == 0 {
+		err = errors.New("it holds no key")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.masterKeyFile, err)
+	}
 	return nil
 }
 

@@ -30,6 +30,8 @@ func Store(t *testing.T, open func(t *testing.T) store.Store) {
 		"ConcurrentPuts":   concurrentPuts,
 		"Searches":         searches,
 		"ChangesOfOneKey":  changesOfOneKey,
+		"SealedSecrets":    sealedSecrets,
+		"DataKeys":         dataKeys,
 		"RootKeys":         rootKeys,
 		"LockRootKeys":     lockRootKeys,
 		"Namespaces":       namespaces,

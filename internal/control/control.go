@@ -2,7 +2,7 @@
 // through mutate, which says once what each must do: one transaction, an audit entry, an announcement, and the wait until
 // all nodes have applied it. It sees neither HTTP nor SQL.
 //
-// It promises: a call that returns an error has changed nothing; a call whose change was committed returns no error; what
+// It promises: a call that returns an error has changed nothing but, at most, that the workspace got its data key; a call whose change was committed returns no error; what
 // belongs to another workspace is answered as missing.
 package control
 
@@ -13,19 +13,21 @@ import (
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/meter"
 	"github.com/tollkey/tollkey/internal/store"
+	"github.com/tollkey/tollkey/internal/vault"
 )
 
 // Service does the operations. It is safe for concurrent use.
 type Service struct {
 	store   store.Store
 	usage   meter.Store
+	vault   *vault.Vault
 	confirm func(ctx context.Context, change int64) tollkey.Propagation
 	now     func() time.Time
 }
 
 // New returns a Service. confirm waits until a committed change is applied everywhere.
-func New(s store.Store, usage meter.Store, confirm func(context.Context, int64) tollkey.Propagation, now func() time.Time) *Service {
-	return &Service{store: s, usage: usage, confirm: confirm, now: now}
+func New(s store.Store, usage meter.Store, v *vault.Vault, confirm func(context.Context, int64) tollkey.Propagation, now func() time.Time) *Service {
+	return &Service{store: s, usage: usage, vault: v, confirm: confirm, now: now}
 }
 
 // Caller is who asks, and from where.
@@ -48,7 +50,7 @@ func (c *change) record(event, description string, target tollkey.AuditTarget, a
 	c.Announce(a)
 }
 
-// audit writes down one event. Whoever calls it announces what was touched, too.
+// audit writes down one event. Whoever calls it announces what was touched, too, if any node must know of it.
 func (c *change) audit(event, description string, targets ...tollkey.AuditTarget) {
 	const longest = 512 // bytes of a user agent
 	c.Audit(tollkey.AuditEntry{

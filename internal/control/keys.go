@@ -27,34 +27,58 @@ type NewKey struct {
 	Recoverable bool
 }
 
-// CreateKey makes a key and returns its secret, which is not kept. A caller that may not create keys learns no more than one who
-// names an API that does not exist.
+// CreateKey makes a key and returns its secret, of which only the digest is kept unless the key is to be recoverable. A caller that may not create keys, or
+// may not keep their secrets, learns no more than one who names an API that does not exist.
 func (s *Service) CreateKey(ctx context.Context, caller Caller, in NewKey) (id tollkey.KeyID, plain string, p tollkey.Propagation, err error) {
 	if !caller.Can("api", string(in.API), "create_key") {
 		return "", "", p, apiNotFound()
 	}
-	k := &tollkey.Key{ID: tollkey.KeyID(tollkey.NewID("key", s.now())), Workspace: caller.Workspace, API: in.API}
+	k, plain, sealed, err := s.draft(ctx, caller, in)
+	if err != nil {
+		return "", "", p, err
+	}
 	p, err = s.mutate(ctx, caller, func(c *change) error {
-		a, err := c.API(ctx, caller.Workspace, in.API)
-		if err != nil {
-			return err
-		}
-		if err := in.check(); err != nil {
-			return err
-		}
-		if plain, err = newSecret(k, a, firstOf(in.Prefix, a.DefaultPrefix), in.ByteLength); err != nil {
-			return err
-		}
 		k.CreatedAt = c.Now()
-		k.Name, k.Meta, k.Enabled, k.Expires, k.Credits = in.Name, in.Meta, in.Enabled, in.Expires, in.Credits
-		k.RateLimits = limitsOf(in.RateLimits, c.Now())
 		if err := c.attach(ctx, k, in); err != nil {
 			return err
 		}
 		c.record("key.create", "Created a key", keyTarget(k), store.Announcement{Digests: []tollkey.Digest{k.Digest}, Keys: []tollkey.KeyID{k.ID}})
-		return c.CreateKeys(ctx, []*tollkey.Key{k})
+		return c.createKey(ctx, k, sealed)
 	})
 	return k.ID, plain, p, err
+}
+
+// createKey writes a key, and its secret where that is to be recoverable.
+func (c *change) createKey(ctx context.Context, k *tollkey.Key, sealed *tollkey.SealedSecret) error {
+	if sealed != nil {
+		if err := c.CreateSealedSecret(ctx, sealed); err != nil {
+			return err
+		}
+	}
+	return c.CreateKeys(ctx, []*tollkey.Key{k})
+}
+
+// draft makes a key but for what it is linked to. Hashing and encryption are done here, since they must not hold up a transaction.
+func (s *Service) draft(ctx context.Context, caller Caller, in NewKey) (k *tollkey.Key, plain string, sealed *tollkey.SealedSecret, err error) {
+	a, err := s.store.API(ctx, caller.Workspace, in.API)
+	if err == nil && in.Recoverable {
+		err = s.mayEncrypt(caller, a, apiNotFound())
+	}
+	if err == nil {
+		err = in.check()
+	}
+	if err != nil {
+		return nil, "", nil, err
+	}
+	k = &tollkey.Key{
+		ID: tollkey.KeyID(tollkey.NewID("key", s.now())), Workspace: caller.Workspace, API: in.API, Name: in.Name, Meta: in.Meta,
+		Enabled: in.Enabled, Expires: in.Expires, Credits: in.Credits, RateLimits: limitsOf(in.RateLimits, s.now()),
+	}
+	plain, err = newSecret(k, a, firstOf(in.Prefix, a.DefaultPrefix), in.ByteLength)
+	if err == nil && in.Recoverable {
+		sealed, err = s.seal(ctx, caller, k.ID, plain)
+	}
+	return k, plain, sealed, err
 }
 
 // newSecret makes a secret in the format of the API and puts its digest and start into k. byteLength 0 is the API's.
@@ -75,18 +99,12 @@ func newSecret(k *tollkey.Key, a *tollkey.API, prefix string, byteLength int) (p
 func (in *NewKey) check() error {
 	refill := in.Credits.Refill
 	switch {
-	case in.Recoverable:
-		return noEncryption()
 	case refill != nil && in.Credits.Remaining == nil:
 		return tollkey.Invalid("/credits/refill", "A refill needs a limited number of remaining credits.")
 	case refill != nil && refill.Interval == tollkey.RefillMonthly && refill.Day == 0:
 		return tollkey.Invalid("/credits/refill/refillDay", "A monthly refill needs a refillDay.")
 	}
 	return nil
-}
-
-func noEncryption() error {
-	return tollkey.NewError(tollkey.CodePrecondition, tollkey.ReasonPrecondition, "Recoverable keys are switched off on this server.")
 }
 
 // attach finds or makes what the key is linked to.
@@ -108,21 +126,33 @@ func (c *change) attach(ctx context.Context, k *tollkey.Key, in NewKey) (err err
 	return err
 }
 
-// GetKey reads a key of any state but deleted.
-func (s *Service) GetKey(ctx context.Context, caller Caller, id tollkey.KeyID, decrypt bool) (k *tollkey.Key, err error) {
+// GetKey reads a key of any state but deleted. With decrypt its secret comes too, or "" when it is not recoverable.
+func (s *Service) GetKey(ctx context.Context, caller Caller, id tollkey.KeyID, decrypt bool) (k *tollkey.Key, plain string, err error) {
+	var sealed sealedSecrets
 	err = s.store.View(ctx, func(r store.Reader) error {
-		k, err = r.Key(ctx, caller.Workspace, id)
+		if k, err = r.Key(ctx, caller.Workspace, id); err != nil {
+			return err
+		}
+		if !caller.Can("api", string(k.API), "read_key") {
+			return denied("api.*.read_key")
+		}
+		if !decrypt {
+			return nil
+		}
+		a, err := r.API(ctx, caller.Workspace, k.API)
+		if err == nil {
+			err = s.mayDecrypt(caller, a)
+		}
+		if err == nil {
+			sealed, err = readSealed(ctx, r, caller.Workspace, []tollkey.Key{*k})
+		}
 		return err
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case !caller.Can("api", string(k.API), "read_key"):
-		return nil, denied("api.*.read_key")
-	case decrypt:
-		return nil, noEncryption()
+	if err != nil {
+		return nil, "", err
 	}
-	return k, nil
+	opened, err := s.open(ctx, caller, sealed, []tollkey.Key{*k})
+	return k, opened[id], err
 }
 
 // WhoAmI reads the key that a secret belongs to, without using it. A caller that may not read it learns no more than one who shows an invented secret.

@@ -15,6 +15,7 @@ import (
 	"github.com/tollkey/tollkey/internal/conformance"
 	"github.com/tollkey/tollkey/internal/sqlstore"
 	"github.com/tollkey/tollkey/internal/store"
+	"github.com/tollkey/tollkey/internal/vault"
 )
 
 // recorder is a store that remembers what the last committed transaction audited and announced.
@@ -106,7 +107,7 @@ func onBoth(t *testing.T, test func(t *testing.T, s *Service, r *recorder, key t
 			confirm := func(context.Context, int64) tollkey.Propagation {
 				return tollkey.Propagation{Confirmed: true, Nodes: 1}
 			}
-			s := New(r, db, confirm, func() time.Time { return time.UnixMilli(1_790_000_000_000) })
+			s := New(r, db, vault.New(nil), confirm, func() time.Time { return time.UnixMilli(1_790_000_000_000) })
 			_, err = db.Update(t.Context(), s.now(), func(tx store.Tx) error {
 				return tx.CreateWorkspace(t.Context(), &tollkey.Workspace{ID: ws, Name: "w", Slug: "w", Enabled: true, RequestsPerMinute: -1, CreatedAt: tx.Now()})
 			})
@@ -286,7 +287,7 @@ func TestRefusedLinksWriteNothing(t *testing.T) {
 				}
 			}
 		}
-		k, err := s.GetKey(ctx, caller(ws), key, false)
+		k, _, err := s.GetKey(ctx, caller(ws), key, false)
 		if err != nil || slugs(k.Permissions) != "own" || len(k.Roles) != 0 {
 			t.Errorf("%+v %v", k, err)
 		}
@@ -316,7 +317,7 @@ func TestParallelChangesOfOneKey(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		k, err := s.GetKey(t.Context(), caller(ws), key, false)
+		k, _, err := s.GetKey(t.Context(), caller(ws), key, false)
 		if err != nil || len(k.Permissions) != 11 || len(k.Roles) != 10 {
 			t.Errorf("%d permissions, %d roles, %v", len(k.Permissions), len(k.Roles), err)
 		}

@@ -139,28 +139,37 @@ func (c *change) resolve(ctx context.Context, ws tollkey.WorkspaceID, in KeyChan
 	return nil
 }
 
-// ListKeys returns one page of an API's keys and the cursor of the next, "" on the last. A caller that may not read them learns no more than one
-// who names an API that does not exist.
-func (s *Service) ListKeys(ctx context.Context, caller Caller, f store.KeyFilter, page store.Page, decrypt bool) (keys []tollkey.Key, next string, err error) {
+// ListKeys returns one page of an API's keys and the cursor of the next, "" on the last. With decrypt the secrets of the recoverable ones come too. A
+// caller that may not read keys learns no more than one who names an API that does not exist.
+func (s *Service) ListKeys(ctx context.Context, caller Caller, f store.KeyFilter, page store.Page, decrypt bool) (keys []tollkey.Key, plain map[tollkey.KeyID]string, next string, err error) {
+	var sealed sealedSecrets
 	err = s.store.View(ctx, func(r store.Reader) error {
-		if _, err := r.API(ctx, caller.Workspace, f.API); err != nil {
+		a, err := r.API(ctx, caller.Workspace, f.API)
+		if err != nil {
 			return err
 		}
 		if !caller.Can("api", string(f.API), "read_key") || !caller.Can("api", string(f.API), "read_api") {
 			return apiNotFound()
 		}
 		if decrypt {
-			return noEncryption()
+			if err := s.mayDecrypt(caller, a); err != nil {
+				return err
+			}
 		}
 		keys, err = r.ListKeys(ctx, caller.Workspace, f, store.Page{From: page.From, Limit: page.Limit + 1})
+		if err != nil || !decrypt {
+			return err
+		}
+		sealed, err = readSealed(ctx, r, caller.Workspace, keys[:min(len(keys), page.Limit)])
 		return err
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	if len(keys) > page.Limit {
 		next = string(keys[page.Limit].ID)
 		keys = keys[:page.Limit]
 	}
-	return keys, next, nil
+	plain, err = s.open(ctx, caller, sealed, keys)
+	return keys, plain, next, err
 }

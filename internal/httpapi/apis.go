@@ -95,13 +95,13 @@ func (s *server) DeleteApi(ctx context.Context, in *wire.ApiRequest) (*wire.Empt
 // ListKeys implements wire.Handler.
 func (s *server) ListKeys(ctx context.Context, in *wire.ListKeysRequest) (*wire.ListKeysResponse, error) {
 	filter := store.KeyFilter{API: tollkey.APIID(in.ApiId), ExternalID: in.ExternalId.Or("")}
-	keys, next, err := s.Control.ListKeys(ctx, callerOf(ctx), filter, store.Page{From: in.Cursor.Or(""), Limit: in.Limit.Or(100)}, in.Decrypt.Or(false))
+	keys, plain, next, err := s.Control.ListKeys(ctx, callerOf(ctx), filter, store.Page{From: in.Cursor.Or(""), Limit: in.Limit.Or(100)}, in.Decrypt.Or(false))
 	if err != nil {
 		return nil, err
 	}
 	out := &wire.ListKeysResponse{Meta: s.meta(ctx), Data: make([]wire.Key, len(keys)), Pagination: pagination(next)}
 	for i := range keys {
-		out.Data[i] = keyOf(&keys[i])
+		out.Data[i] = keyOf(&keys[i], plain[keys[i].ID])
 	}
 	return out, nil
 }

@@ -38,11 +38,11 @@ func (s *server) CreateKey(ctx context.Context, in *wire.CreateKeyRequest) (*wir
 
 // GetKey implements wire.Handler.
 func (s *server) GetKey(ctx context.Context, in *wire.GetKeyRequest) (*wire.GetKeyResponse, error) {
-	k, err := s.Control.GetKey(ctx, callerOf(ctx), tollkey.KeyID(in.KeyId), in.Decrypt.Or(false))
+	k, plain, err := s.Control.GetKey(ctx, callerOf(ctx), tollkey.KeyID(in.KeyId), in.Decrypt.Or(false))
 	if err != nil {
 		return nil, err
 	}
-	return &wire.GetKeyResponse{Meta: s.meta(ctx), Data: keyOf(k)}, nil
+	return &wire.GetKeyResponse{Meta: s.meta(ctx), Data: keyOf(k, plain)}, nil
 }
 
 // DeleteKey implements wire.Handler.
@@ -60,7 +60,7 @@ func (s *server) Whoami(ctx context.Context, in *wire.WhoamiRequest) (*wire.GetK
 	if err != nil {
 		return nil, err
 	}
-	return &wire.GetKeyResponse{Meta: s.meta(ctx), Data: keyOf(k)}, nil
+	return &wire.GetKeyResponse{Meta: s.meta(ctx), Data: keyOf(k, "")}, nil
 }
 
 // UpdateCredits implements wire.Handler.
@@ -84,11 +84,12 @@ func (s *server) RerollKey(ctx context.Context, in *wire.RerollKeyRequest) (*wir
 	return &wire.CreateKeyResponse{Meta: s.changed(ctx, p), Data: wire.CreateKeyResponseData{KeyId: string(id), Key: plain}}, nil
 }
 
-func keyOf(k *tollkey.Key) wire.Key {
+// keyOf shows a key; plain is its secret where that was asked for and can be had, or "".
+func keyOf(k *tollkey.Key, plain string) wire.Key {
 	out := wire.Key{
 		KeyId: string(k.ID), Start: k.Start, Enabled: k.Enabled, CreatedAt: k.CreatedAt.UnixMilli(), UpdatedAt: optTime(k.UpdatedAt),
 		Name: optText(k.Name), Meta: k.Meta, Expires: optTime(k.Expires), Ratelimits: limitsOf(k.RateLimits),
-		LastUsedAt: optTime(k.LastUsedAt),
+		LastUsedAt: optTime(k.LastUsedAt), Plaintext: optText(plain),
 	}
 	for _, p := range k.Permissions {
 		out.Permissions = append(out.Permissions, p.Slug)

@@ -42,6 +42,12 @@ func (r reader) API(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APII
 	return a, notFound(err, apiMissing)
 }
 
+// API implements store.Store.
+func (db *DB) API(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID) (*tollkey.API, error) {
+	a, err := reader{db.main.reads}.API(ctx, ws, id)
+	return a, db.main.dialect.classify(err)
+}
+
 func scanAPI(row interface{ Scan(...any) error }) (*tollkey.API, error) {
 	var a tollkey.API
 	var created int64

@@ -297,10 +297,11 @@ func (t *tx) DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.K
 		return notFound(err, keyMissing)
 	}
 	t.count(owner, -1)
-	if !permanent {
-		return nil
+	hanging := []string{qDeleteSealed} // nobody can ask for it any more
+	if permanent {
+		hanging = append(hanging, qDeleteBalance, qUnlimitKey, qUnlinkPermissions, qUnlinkRoles)
 	}
-	for _, text := range []string{qDeleteBalance, qUnlimitKey, qUnlinkPermissions, qUnlinkRoles} {
+	for _, text := range hanging {
 		if _, err := t.q.ExecContext(ctx, text, string(id)); err != nil {
 			return err
 		}

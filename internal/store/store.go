@@ -26,10 +26,14 @@ type Store interface {
 	// its Tx. When fn returns an error, nothing is written and that error is returned.
 	Update(ctx context.Context, now time.Time, fn func(Tx) error) (change int64, err error)
 
+	// API is Reader.API for whoever needs nothing else: one statement, without a transaction around it.
+	API(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID) (*tollkey.API, error)
+
 	Lookups
 	Changes
 	Refills
 	Uses
+	DataKeys
 	// Lease takes or renews the lease called name for holder until ttl from now by the store's clock. It reports false
 	// while another holder's lease is live. Release gives it back early.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
@@ -78,6 +82,12 @@ type NamespaceRecord struct {
 // NamespaceCell names what answers depend on that looked for a namespace by name, whether or not there is one.
 func NamespaceCell(ws tollkey.WorkspaceID, name string) string {
 	return "namespace/" + string(ws) + "/" + name
+}
+
+// DataKeys is the operator's view of the data keys of all workspaces.
+type DataKeys interface {
+	// DataKeys returns up to limit data keys with ids above after, ascending.
+	DataKeys(ctx context.Context, after tollkey.DataKeyID, limit int) ([]tollkey.DataKey, error)
 }
 
 // Changes is the feed of announced changes and the list of the nodes that follow it.
@@ -140,6 +150,11 @@ type Reader interface {
 	Key(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID) (*tollkey.Key, error)
 	// ListKeys returns live keys by ascending id, whole, in a bounded number of statements.
 	ListKeys(ctx context.Context, ws tollkey.WorkspaceID, filter KeyFilter, page Page) ([]tollkey.Key, error)
+
+	// DataKey returns the workspace's data key, or nil, nil when it has none yet.
+	DataKey(ctx context.Context, ws tollkey.WorkspaceID) (*tollkey.DataKey, error)
+	// SealedSecrets returns the secrets of those of the live keys that are recoverable, in no order.
+	SealedSecrets(ctx context.Context, ws tollkey.WorkspaceID, keys []tollkey.KeyID) ([]tollkey.SealedSecret, error)
 
 	// FindIdentity returns the live identity with that id or external id, with its limits. Where one has another's id as its external id, the id counts.
 	FindIdentity(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Identity, error)
@@ -228,7 +243,7 @@ type Tx interface {
 	AddCredits(ctx context.Context, id tollkey.KeyID, amount int64) (remaining int64, done bool, err error)
 	// UpdateKey writes the fields that u holds and sets UpdatedAt. Two updates of different fields never undo each other.
 	UpdateKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, u KeyUpdate) error
-	// DeleteKey marks a key as deleted, or with permanent removes it and all that hangs on it.
+	// DeleteKey marks a key as deleted, or with permanent removes it and all that hangs on it. A sealed secret goes either way.
 	DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, permanent bool) error
 
 	// CreateIdentity inserts the identity with its limits. An external id that a live one has is a conflict.
@@ -238,6 +253,16 @@ type Tx interface {
 	UpdateIdentity(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.IdentityID, u IdentityUpdate) error
 	// DeleteIdentity marks the identity as deleted and removes its limits. Keys keep their link, which leads nowhere then; the external id is free again.
 	DeleteIdentity(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.IdentityID) error
+
+	// CreateSealedSecret makes a key of this transaction recoverable.
+	CreateSealedSecret(ctx context.Context, s *tollkey.SealedSecret) error
+	// PutDataKey inserts k unless its workspace has a data key, and reports whether it did.
+	PutDataKey(ctx context.Context, k *tollkey.DataKey) (created bool, err error)
+	// RewrapDataKey writes how k is wrapped now, unless it is no longer wrapped with the master key called from, and reports whether it did.
+	RewrapDataKey(ctx context.Context, from string, k *tollkey.DataKey) (done bool, err error)
+	// DeleteDataKey removes a data key and every secret that it seals, and reports how many those were.
+	DeleteDataKey(ctx context.Context, id tollkey.DataKeyID) (secrets int64, err error)
+
 	// PutIdentity returns the live identity with that external id, making it when there is none; concurrent calls
 	// converge on one.
 	PutIdentity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (id tollkey.IdentityID, created bool, err error)

@@ -5396,9 +5396,15 @@ func (s *Key) encodeFields(e *jx.Encoder) {
 			e.ArrEnd()
 		}
 	}
+	{
+		if s.Plaintext.Set {
+			e.FieldStart("plaintext")
+			s.Plaintext.Encode(e)
+		}
+	}
 }
 
-var jsonFieldsNameOfKey = [14]string{
+var jsonFieldsNameOfKey = [15]string{
 	0:  "keyId",
 	1:  "start",
 	2:  "enabled",
@@ -5413,6 +5419,7 @@ var jsonFieldsNameOfKey = [14]string{
 	11: "credits",
 	12: "identity",
 	13: "ratelimits",
+	14: "plaintext",
 }
 
 // Decode decodes Key from json.
@@ -5597,6 +5604,16 @@ func (s *Key) Decode(d *jx.Decoder) error {
 				return nil
 			}(); err != nil {
 				return errors.Wrap(err, "decode field \"ratelimits\"")
+			}
+		case "plaintext":
+			if err := func() error {
+				s.Plaintext.Reset()
+				if err := s.Plaintext.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"plaintext\"")
 			}
 		default:
 			return d.Skip()

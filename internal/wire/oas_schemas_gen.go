@@ -474,7 +474,9 @@ type CreateKeyRequest struct {
 	Credits     OptCreditsRequest       `json:"credits"`
 	Ratelimits  []RatelimitRequest      `json:"ratelimits"`
 	Enabled     OptBool                 `json:"enabled"`
-	Recoverable OptBool                 `json:"recoverable"`
+	// Keeps the secret encrypted, so that it can be read again. Needs a master key on the server, the
+	// permission `api.*.encrypt_key` and `recoverableKeys` of the API.
+	Recoverable OptBool `json:"recoverable"`
 }
 
 // GetApiId returns the value of ApiId.
@@ -1174,7 +1176,8 @@ func (s *GetIdentityResponse) SetData(val Identity) {
 
 // Ref: #/components/schemas/GetKeyRequest
 type GetKeyRequest struct {
-	KeyId   string  `json:"keyId"`
+	KeyId string `json:"keyId"`
+	// Adds the secrets of recoverable keys. Needs the permission `api.*.decrypt_key`, and is audited.
 	Decrypt OptBool `json:"decrypt"`
 }
 
@@ -1414,6 +1417,8 @@ type Key struct {
 	Credits     OptCreditsResponse  `json:"credits"`
 	Identity    OptIdentity         `json:"identity"`
 	Ratelimits  []RatelimitResponse `json:"ratelimits"`
+	// The secret of a recoverable key; with `decrypt` only.
+	Plaintext OptString `json:"plaintext"`
 }
 
 // GetKeyId returns the value of KeyId.
@@ -1486,6 +1491,11 @@ func (s *Key) GetRatelimits() []RatelimitResponse {
 	return s.Ratelimits
 }
 
+// GetPlaintext returns the value of Plaintext.
+func (s *Key) GetPlaintext() OptString {
+	return s.Plaintext
+}
+
 // SetKeyId sets the value of KeyId.
 func (s *Key) SetKeyId(val string) {
 	s.KeyId = val
@@ -1554,6 +1564,11 @@ func (s *Key) SetIdentity(val OptIdentity) {
 // SetRatelimits sets the value of Ratelimits.
 func (s *Key) SetRatelimits(val []RatelimitResponse) {
 	s.Ratelimits = val
+}
+
+// SetPlaintext sets the value of Plaintext.
+func (s *Key) SetPlaintext(val OptString) {
+	s.Plaintext = val
 }
 
 // Ref: #/components/schemas/KeyPermissionsRequest
@@ -2126,7 +2141,8 @@ type ListKeysRequest struct {
 	Limit      OptInt    `json:"limit"`
 	Cursor     OptString `json:"cursor"`
 	ExternalId OptString `json:"externalId"`
-	Decrypt    OptBool   `json:"decrypt"`
+	// Adds the secrets of recoverable keys. Needs the permission `api.*.decrypt_key`, and is audited.
+	Decrypt OptBool `json:"decrypt"`
 	// Accepted for older clients; nothing is ever out of date.
 	RevalidateKeysCache OptBool `json:"revalidateKeysCache"`
 }

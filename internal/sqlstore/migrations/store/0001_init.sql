@@ -20,6 +20,11 @@ create index keys_by_api on keys (api_id, id) where deleted_at is null;
 -- refill_day is 0 for daily refills
 create index keys_by_refill on keys (refill_day, id) where refill_day is not null and deleted_at is null;
 create index keys_by_identity on keys (identity_id, id) where deleted_at is null and identity_id is not null;
+create table data_keys (
+  id text primary key, workspace_id text not null unique, master_id text not null, wrapped bytea not null, created_at bigint not null
+);
+create table sealed_secrets (key_id text primary key, data_key_id text not null, ciphertext bytea not null);
+create index sealed_secrets_by_data_key on sealed_secrets (data_key_id);
 create table root_keys (
   id text primary key, workspace_id text not null, digest bytea not null unique, start text not null, name text not null,
   permissions text not null, enabled boolean not null, expires_at bigint, created_at bigint not null, last_used_at bigint
