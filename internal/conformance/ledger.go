@@ -219,7 +219,7 @@ func batches(t *testing.T, s ledger.Store) {
 	if seq, ok, err := s.OldestBatch(ctx, 1); seq != 1 || !ok || err != nil {
 		t.Error(seq, ok, err)
 	}
-	if err := s.Fold(ctx, map[int64]int64{1: 2}, 2, nil); err != nil {
+	if _, err := s.Fold(ctx, map[int64]int64{1: 2}, 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	if seq, ok, err := s.OldestBatch(ctx, 1); seq != ledger.MaxSeq || !ok || err != nil {
@@ -236,11 +236,11 @@ func fold(t *testing.T, s ledger.Store) {
 	putBatches(t, s, 7, 3)
 	putBatches(t, s, 8, 1)
 	counter := ledger.Counter{Bucket: tollkey.BucketID{2}, DurationMillis: 1000, Window: 1, Used: 4}
-	if err := s.Fold(ctx, map[int64]int64{7: 2}, 2, []ledger.Counter{counter}); err != nil {
+	if _, err := s.Fold(ctx, map[int64]int64{7: 2}, 2, []ledger.Counter{counter}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, s, 9, "[{7 3} {8 1}]")
-	if err := s.Fold(ctx, map[int64]int64{7: 3, 8: 1}, 2, []ledger.Counter{counter}); err != nil {
+	if _, err := s.Fold(ctx, map[int64]int64{7: 3, 8: 1}, 2, []ledger.Counter{counter}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, s, 9, "[]")
@@ -263,7 +263,7 @@ func foldIsExact(t *testing.T, s ledger.Store) {
 		upTo    map[int64]int64
 		batches int
 	}{{map[int64]int64{7: 3}, 2}, {map[int64]int64{7: 2}, 3}, {map[int64]int64{7: 2, 8: 1}, 3}, {map[int64]int64{8: 1}, 1}} {
-		if err := s.Fold(ctx, c.upTo, c.batches, counter); err == nil {
+		if _, err := s.Fold(ctx, c.upTo, c.batches, counter); err == nil {
 			t.Errorf("%+v was folded", c)
 		}
 		wantBatches(t, s, 9, "[{7 1} {7 2} {7 3}]")
@@ -274,7 +274,7 @@ func foldIsExact(t *testing.T, s ledger.Store) {
 	var wg sync.WaitGroup
 	errs := make([]error, 4)
 	for i := range errs {
-		wg.Go(func() { errs[i] = s.Fold(ctx, map[int64]int64{7: 3}, 3, counter) })
+		wg.Go(func() { _, errs[i] = s.Fold(ctx, map[int64]int64{7: 3}, 3, counter) })
 	}
 	wg.Wait()
 	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
@@ -291,7 +291,7 @@ func threeWindows(t *testing.T, s ledger.Store) {
 	for w := range int64(3) {
 		list = append(list, ledger.Counter{Bucket: tollkey.BucketID{1}, DurationMillis: 1000, Window: w + 1, Used: w + 1})
 	}
-	if err := s.Fold(t.Context(), map[int64]int64{1: 1}, 1, list); err != nil {
+	if _, err := s.Fold(t.Context(), map[int64]int64{1: 1}, 1, list); err != nil {
 		t.Fatal(err)
 	}
 }

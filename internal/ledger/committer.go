@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -56,6 +57,7 @@ type lane struct {
 	timer  *time.Timer
 	work   context.Context // ends when a batch in work must give up
 	cancel context.CancelFunc
+	taken  atomic.Int64
 
 	mu     sync.Mutex
 	queue  []*waiter
@@ -123,6 +125,15 @@ func (l *lane) begun() BatchID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
+}
+
+// Taken returns how many entries were taken into batches, whatever became of them.
+func (c *Committer) Taken() int64 {
+	n := c.spending.taken.Load()
+	if c.plain != c.spending {
+		n += c.plain.taken.Load()
+	}
+	return n
 }
 
 // Waiting returns how many entries are not committed yet.
@@ -303,6 +314,7 @@ func (l *lane) next() []*waiter {
 }
 
 func (l *lane) commit(batch []*waiter) {
+	l.taken.Add(int64(len(batch)))
 	entries := make([]*Entry, len(batch))
 	answered := false
 	for i, w := range batch {

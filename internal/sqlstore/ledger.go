@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/ledger"
@@ -160,13 +161,16 @@ func eachBatch(ctx context.Context, q querier, fn func(ledger.Batch) error, text
 }
 
 // Fold implements ledger.Store.
-func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []ledger.Counter) error {
+func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []ledger.Counter) (held time.Duration, err error) {
 	boots := make([]int64, 0, len(upTo))
 	for boot := range upTo {
 		boots = append(boots, boot)
 	}
 	slices.Sort(boots)
-	return db.main.updateRelaxed(ctx, func(q querier) error {
+	err = db.main.updateRelaxed(ctx, func(q querier) error {
+		if began := time.Now(); db.Solo() {
+			defer func() { held = time.Since(began) }()
+		}
 		gone := int64(0)
 		for _, boot := range boots {
 			result, err := q.ExecContext(ctx, qDropBatches, rowID(ledger.BatchID{Boot: boot}), rowID(ledger.BatchID{Boot: boot, Seq: upTo[boot]}))
@@ -192,6 +196,7 @@ func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, count
 		}
 		return nil
 	})
+	return held, err
 }
 
 // Counters implements ledger.Store.
@@ -229,17 +234,8 @@ func eachCounter(ctx context.Context, q querier, fn func(ledger.Counter), text s
 }
 
 // PruneCounters implements ledger.Store.
-func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (n int, err error) {
-	err = db.main.updateRelaxed(ctx, func(q querier) error {
-		result, err := q.ExecContext(ctx, qPruneCounter, now, limit)
-		if err != nil {
-			return err
-		}
-		gone, err := result.RowsAffected()
-		n = int(gone)
-		return err
-	})
-	return n, err
+func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (int, error) {
+	return db.prune(ctx, limit, qPruneCounter, now)
 }
 
 // OldestBatch implements ledger.Store.
