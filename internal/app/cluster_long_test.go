@@ -201,8 +201,7 @@ type owner struct {
 	id    string
 	now   keyState
 	shown atomic.Pointer[keyState] // the last that was confirmed
-	// doomed is the secret of the key whose deletion has been sent.
-	doomed atomic.Pointer[string]
+	doomed sync.Map // the secrets of the keys whose deletion has been sent
 }
 
 // keyState is what a verification must show.
@@ -317,7 +316,7 @@ func (o *owner) step() {
 		next.direct = some()
 		update(`"permissions":` + list(next.direct))
 	case 2:
-		o.doomed.Store(&next.secret)
+		o.doomed.Store(next.secret, true)
 		_, ok := o.change("keys.deleteKey", fmt.Sprintf(`{"keyId":%q,"permanent":%v}`, o.id, o.rng.IntN(2) == 0))
 		next.gone = true
 		o.reached(next, ok)
@@ -347,14 +346,14 @@ func (o *owner) read(done <-chan struct{}, rng *rand.Rand) {
 		n := rng.IntN(len(o.nodes))
 		v, err := o.nodes[n].verify(o.client, s.secret, "")
 		o.tally.reads.Add(1)
-		doomed := o.doomed.Load()
+		_, doomed := o.doomed.Load(s.secret)
 		version, _ := strconv.Atoi(strings.TrimPrefix(v.Name, "v"))
 		switch {
 		case err != nil:
 			o.t.Errorf("key %d at node %d: %v", o.number, n, err)
 			return
 		case s.gone && v.Code != "NOT_FOUND",
-			v.Code == "NOT_FOUND" && (doomed == nil || *doomed != s.secret),
+			v.Code == "NOT_FOUND" && !doomed,
 			v.Code != "NOT_FOUND" && (version < s.version || version == s.version && (v.Code == "DISABLED") != s.disabled):
 			o.t.Errorf("key %d at node %d: %+v, after %+v was confirmed", o.number, n, v, *s)
 			return

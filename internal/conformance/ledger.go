@@ -252,6 +252,15 @@ func fold(t *testing.T, s ledger.Store) {
 	if got, err := s.Counter(ctx, tollkey.BucketID{2}); err != nil || len(got) != 1 || got[0].Used != 8 {
 		t.Errorf("%+v %v", got, err)
 	}
+	// Of a committer that did not learn that its batch was committed, a retry spends nothing.
+	spend := func(have map[tollkey.BalanceID]int64) ledger.Settlement {
+		return ledger.Settlement{Balances: map[tollkey.BalanceID]int64{"a": have["a"] - 10}, Data: []byte{1}}
+	}
+	if err := s.Settle(ctx, ledger.BatchID{Boot: 7, Seq: 3}, []tollkey.BalanceID{"a"}, spend); !tollkey.IsReason(err, tollkey.ReasonConflict) {
+		t.Errorf("a batch that was rolled up is committed again: %v", err)
+	}
+	wantBalance(t, s, "a", 500)
+	wantBatches(t, s, 9, "[]")
 }
 
 // foldIsExact: a fold that does not meet the batches that its caller read changes nothing.

@@ -21,6 +21,7 @@ var ErrClosed = errors.New("ledger: the committer is closed")
 const (
 	maxBatch    = 512   // entries in one transaction
 	maxQueue    = 65536 // entries that wait; then callers wait to get in
+	firstRetry  = 5 * time.Millisecond
 	retryAtMost = time.Second
 	attemptFor  = 10 * time.Second
 	// calmCommits is after how many commits without company a caller commits by itself. Under load that makes batches smaller, so that it is left at the first meeting.
@@ -347,44 +348,58 @@ func (l *lane) begin() BatchID {
 	return l.last
 }
 
-// settle runs the transaction. After an error it first learns whether the batch was committed all the same: only a batch that
-// surely was not is tried again, under the same id. What was answered already is tried until the lane gives up, whatever the error.
+// settle runs the transaction. After an error it first learns, however long that takes, whether the batch was committed all the same: only a batch
+// that was not is tried again, under the same id. What was answered already is tried until the lane gives up, whatever the error.
 func (l *lane) settle(id BatchID, entries []*Entry, answered bool) ([]Result, error) {
 	balances := distinct(entries)
-	var results []Result
+	var results, earlier []Result
 	decide := func(have map[tollkey.BalanceID]int64) Settlement {
 		var changed map[tollkey.BalanceID]int64
 		results, changed = Settle(have, entries)
 		return Settlement{Balances: changed, Data: encodeSettled(entries, results)}
 	}
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, retryAtMost) {
-		committed, err, lookErr := l.attempt(id, balances, decide)
-		if committed {
+	for wait := firstRetry; ; wait = min(2*wait, retryAtMost) {
+		ctx, cancel := l.bounded()
+		err := l.store.Settle(ctx, id, balances, decide)
+		cancel()
+		if err == nil {
 			return results, nil
 		}
-		if lookErr == nil && !temporary(err) && !answered {
+		committed, lookErr := l.committed(id)
+		switch {
+		case lookErr != nil:
+			return nil, errors.Join(err, lookErr)
+		case committed && earlier != nil && tollkey.IsReason(err, tollkey.ReasonConflict):
+			return earlier, nil // an attempt that was still under way when it was looked for
+		case committed:
+			return results, nil
+		case !temporary(err) && !answered:
 			return nil, err
 		}
+		earlier = results
 		select {
 		case <-l.work.Done():
-			return nil, errors.Join(err, lookErr)
+			return nil, err
 		case <-time.After(wait):
 		}
 	}
 }
 
-// attempt tries once. lookErr says that it is unknown whether the batch was committed.
-func (l *lane) attempt(id BatchID, balances []tollkey.BalanceID, decide func(map[tollkey.BalanceID]int64) Settlement) (committed bool, err, lookErr error) {
-	ctx, cancel := l.bounded()
-	err = l.store.Settle(ctx, id, balances, decide)
-	cancel()
-	if err == nil {
-		return true, nil, nil
+// committed asks until the store answers, or the lane gives up.
+func (l *lane) committed(id BatchID) (bool, error) {
+	for wait := firstRetry; ; wait = min(2*wait, retryAtMost) {
+		ctx, cancel := l.bounded()
+		ok, err := l.store.Committed(ctx, id)
+		cancel()
+		if err == nil {
+			return ok, nil
+		}
+		select {
+		case <-l.work.Done():
+			return false, err
+		case <-time.After(wait):
+		}
 	}
-	ctx, cancel = l.bounded()
-	defer cancel()
-	committed, lookErr = l.store.Committed(ctx, id)
-	return committed && lookErr == nil, err, lookErr
 }
 
 // bounded limits a call of a store in another process, which may never answer.

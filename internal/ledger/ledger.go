@@ -63,7 +63,8 @@ type Settlement struct {
 type Store interface {
 	// Settle runs one transaction: it locks and reads the balances (distinct, ascending; may be empty, then nothing is
 	// locked), calls settle with those that exist, writes what settle returns, inserts the batch row and commits. settle may be
-	// called again after a conflict; it must be a pure function of its argument. It is the store's most urgent work.
+	// called again after a conflict; it must be a pure function of its argument. It is the store's most urgent work. A batch that
+	// was committed before is a conflict, also when it has been rolled up since.
 	Settle(ctx context.Context, id BatchID, balances []tollkey.BalanceID, settle func(map[tollkey.BalanceID]int64) Settlement) error
 	// Committed reports whether the batch was committed, also when it has been rolled up since. It uses a connection that
 	// had no part in the failed commit.

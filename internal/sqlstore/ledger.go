@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ var (
 	qBalance     = hotQuery(`select remaining from balances where id = $1`)
 	qSetBalance  = hotQuery(`update balances set remaining = $2 where id = $1`)
 	qInsertBatch = query(`insert into batches (id, data) values ($1, $2)`)
+	// Of a batch that spends, an earlier attempt may have been committed and rolled up since.
+	qInsertOnce = hotQuery(`insert into batches (id, data) select $1, $2 where not exists (select 1 from batches where id = $1)
+		and not exists (select 1 from folded where boot = $3 and seq >= $4)`)
 	qCommitted   = hotQuery(`select 1 where exists (select 1 from batches where id = $1) or exists (select 1 from folded where boot = $2 and seq >= $3)`)
 	qBatches     = query(`select id, data from batches order by id limit $1`)
 	qDropBatches = hotQuery(`delete from batches where id > $1 and id <= $2`)
@@ -55,10 +59,18 @@ func (db *DB) Settle(ctx context.Context, id ledger.BatchID, ids []tollkey.Balan
 		if len(s.Data) == 0 {
 			return nil
 		}
-		_, err = q.ExecContext(ctx, qInsertBatch, rowID(id), s.Data)
-		return err
+		result, err := q.ExecContext(ctx, qInsertOnce, rowID(id), s.Data, id.Boot, id.Seq)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, errCommittedBefore)
+		}
+		return nil
 	})
 }
+
+var errCommittedBefore = tollkey.NewError(tollkey.CodeConflict, tollkey.ReasonConflict, "This batch was committed before.")
 
 // readEach reads balances one by one, which suits an engine in the same process.
 func readEach(ctx context.Context, q querier, ids []tollkey.BalanceID) (map[tollkey.BalanceID]int64, error) {
@@ -117,6 +129,11 @@ func writeAll(ctx context.Context, q querier, _ []tollkey.BalanceID, remaining m
 
 // Committed implements ledger.Store.
 func (db *DB) Committed(ctx context.Context, id ledger.BatchID) (bool, error) {
+	if db.Solo() { // what the disk could not be given is not committed as was promised
+		if err := db.main.writer.synced(nil); err != nil {
+			return false, db.main.dialect.classify(err)
+		}
+	}
 	var one int
 	err := db.main.reads.QueryRowContext(ctx, qCommitted, rowID(id), id.Boot, id.Seq).Scan(&one)
 	if err == sql.ErrNoRows {
