@@ -266,7 +266,7 @@ func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
 
 // prune throws away what nobody needs, in slices that let others write in between.
 func (a *App) prune(ctx context.Context) error {
-	const slice = 500
+	const slice, pause = 500, 3 * time.Millisecond // verifications that queued up behind a slice get as long
 	for _, next := range []func() (int, error){
 		func() (int, error) { return a.db.PruneCounters(ctx, time.Now().UnixMilli(), slice) },
 		func() (int, error) { return a.db.PruneLinks(ctx, slice/5) },
@@ -276,6 +276,10 @@ func (a *App) prune(ctx context.Context) error {
 			var err error
 			if n, err = next(); err != nil {
 				return err
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
 			}
 		}
 	}

@@ -198,10 +198,10 @@ type owner struct {
 	rng    *rand.Rand
 	tally  *tally
 
-	id    string
-	now   keyState
-	shown atomic.Pointer[keyState] // the last that was confirmed
-	doomed sync.Map // the secrets of the keys whose deletion has been sent
+	id     string
+	now    keyState
+	shown  atomic.Pointer[keyState] // the last that was confirmed
+	doomed sync.Map                 // the secrets of the keys whose deletion has been sent
 }
 
 // keyState is what a verification must show.

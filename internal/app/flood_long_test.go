@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -160,7 +161,8 @@ func (f *flood) pour(left *atomic.Int64) error {
 			return err
 		}
 		body.Reset()
-		if _, err := body.ReadFrom(resp.Body); err != nil {
+		_, err = body.ReadFrom(resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil {
 			return err
 		}
 		if resp.StatusCode != http.StatusOK || !bytes.Contains(body.Bytes(), []byte(`"code":"NOT_FOUND"`)) {
