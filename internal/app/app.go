@@ -24,6 +24,7 @@ import (
 	"github.com/tollkey/tollkey/internal/obs"
 	"github.com/tollkey/tollkey/internal/refill"
 	"github.com/tollkey/tollkey/internal/sqlstore"
+	"github.com/tollkey/tollkey/internal/store"
 	"github.com/tollkey/tollkey/internal/vault"
 	"github.com/tollkey/tollkey/internal/verify"
 )
@@ -48,6 +49,9 @@ type Config struct {
 	MasterKeys []vault.MasterKey
 	// LiveCounters is how many counters of limits are kept in memory, about 150 bytes each; 0 = a million. What is beyond is kept in the store.
 	LiveCounters int
+
+	// lookups, when set, stands between the engine and the store: a test stops a read there.
+	lookups func(store.Lookups) store.Lookups
 }
 
 const (
@@ -117,7 +121,11 @@ func (a *App) build(ctx context.Context, c Config) error {
 	}
 	a.committer = ledger.NewCommitter(a.db, ledger.Options{Buffered: c.Buffered, Remote: !a.db.Solo()})
 	a.spiller = &spiller{limits: limits, ledger: a.db, last: a.committer.Last}
-	a.engine = verify.New(verify.Options{Lookups: a.db, Limits: limits, Ledger: a.committer, Used: a.uses.rootKey})
+	lookups := store.Lookups(a.db)
+	if c.lookups != nil {
+		lookups = c.lookups(lookups)
+	}
+	a.engine = verify.New(verify.Options{Lookups: lookups, Limits: limits, Ledger: a.committer, Used: a.uses.rootKey})
 	a.follower = feed.NewFollower(feed.Options{Store: a.db, Node: a.node, Solo: a.db.Solo(), Learner: a.engine, Log: a.log})
 	a.engine.Follow(a.follower, cachedKeys)
 	if err := a.follower.Start(ctx); err != nil {
@@ -183,6 +191,9 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) metrics(limits *limit.Local) *obs.Metrics {
 	m := obs.New()
 	m.Gauge("tollkey_ledger_waiting", "Entries that are not committed yet.", func() float64 { return float64(a.committer.Waiting()) })
+	m.Counter("tollkey_ledger_entries_total", "Entries taken into batches of the ledger.", func() float64 { return float64(a.committer.Taken()) })
+	m.Counter("tollkey_lookups_total", "Reads of the store for a key or root key that the cache did not hold.",
+		func() float64 { return float64(a.engine.Lookups()) })
 	m.Gauge("tollkey_limit_counters", "Counters of limits in memory.", func() float64 { return float64(limits.Len()) })
 	m.Gauge("tollkey_refill_last_day", "The start of the day up to which credits are refilled, in Unix seconds; 0 = not known yet.", func() float64 {
 		return float64(refill.Day(a.refilled.Load()).Start().Unix())
@@ -238,7 +249,7 @@ func (a *App) release(ctx context.Context, lease string) {
 }
 
 func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
-	const lease, slice = 30 * time.Second, 500
+	const lease = 30 * time.Second
 	held, err := a.db.Lease(ctx, "roller", a.node, lease)
 	if err != nil || !held {
 		return err
@@ -257,16 +268,27 @@ func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
 			}
 		}
 	}
-	if _, err := a.db.PruneCounters(ctx, time.Now().UnixMilli(), slice); err != nil {
-		return err
-	}
-	for range 20 { // a permission or role with a million keys is gone from them within two minutes
-		if n, err := a.db.PruneLinks(ctx, slice); err != nil {
-			return err
-		} else if n == 0 {
-			break
+	return a.prune(ctx)
+}
+
+// prune throws away what nobody needs, in slices that let others write in between.
+func (a *App) prune(ctx context.Context) error {
+	const slice, pause = 500, 3 * time.Millisecond // verifications that queued up behind a slice get as long
+	for _, next := range []func() (int, error){
+		func() (int, error) { return a.db.PruneCounters(ctx, time.Now().UnixMilli(), slice) },
+		func() (int, error) { return a.db.PruneLinks(ctx, slice/5) },
+		func() (int, error) { return a.db.PruneChanges(ctx, keepChanges, slice) },
+	} {
+		for n := 1; n > 0 && ctx.Err() == nil; {
+			var err error
+			if n, err = next(); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
 		}
 	}
-	_, err = a.db.PruneChanges(ctx, keepChanges, slice)
-	return err
+	return nil
 }

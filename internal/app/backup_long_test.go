@@ -49,7 +49,7 @@ func TestLongBackup(t *testing.T) {
 	}
 	var copies []copied
 	for len(copies) < backups {
-		b.check("tollkey backup", func() {
+		b.check("tollkey backup", func() {}, func() {
 			c := copied{file: filepath.Join(dir, "backup"+strings.Repeat("i", len(copies))), least: b.answered.Load()}
 			tollkeyIn(data, "backup", c.file)
 			c.utmost = b.asked.Load()
@@ -59,7 +59,7 @@ func TestLongBackup(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(data, "tollkey.db-wal")); err == nil {
 		t.Logf("the write-ahead log has %d MiB", info.Size()>>20)
 	}
-	b.check("tollkey doctor", func() { tollkeyIn(data, "doctor") })
+	b.check("tollkey doctor", func() {}, func() { tollkeyIn(data, "doctor") })
 	stop(t, server)
 	if spent := checkBooks(t, data, ids, credits); spent != b.answered.Load() {
 		t.Errorf("%d spent in the original, %d answered", spent, b.answered.Load())
@@ -110,7 +110,7 @@ func fillStore(t *testing.T, data string, api tollkey.APIID, n int) {
 func checkBooks(t *testing.T, data string, ids []string, credits int64) (spent int64) {
 	t.Helper()
 	for _, id := range ids {
-		left, events := books(t, data, tollkey.KeyID(id))
+		left, events := books(t, sqlstore.Options{Dir: data}, tollkey.KeyID(id))
 		if credits-left != events {
 			t.Errorf("%s: %d spent, %d counted", id, credits-left, events)
 		}

@@ -49,7 +49,7 @@ func TestDoctorSees(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(Fail, "roller: 1 batches wait, the oldest for 1h0m0")
-			if err := db.Fold(ctx, map[int64]int64{5: 1}, 1, nil); err != nil { // without its usage, as no roller does
+			if _, err := db.Fold(ctx, map[int64]int64{5: 1}, 1, nil); err != nil { // without its usage, as no roller does
 				t.Fatal(err)
 			}
 			expect(Fail, "books: batches were deleted from the ledger that usage has not counted")

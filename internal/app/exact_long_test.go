@@ -8,12 +8,22 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tollkey/tollkey/internal/conformance"
 )
 
 // TestLongExactLimit takes from one limit with many clients: exactly so many are admitted.
 func TestLongExactLimit(t *testing.T) {
+	for name, config := range map[string]func(t *testing.T) string{
+		"sqlite":   func(t *testing.T) string { return "TOLLKEY_DATA=" + t.TempDir() },
+		"postgres": func(t *testing.T) string { return "TOLLKEY_DATABASE_URL=" + conformance.Postgres(t) },
+	} {
+		t.Run(name, func(t *testing.T) { exactLimit(t, launch(t, build(t), config(t))) })
+	}
+}
+
+func exactLimit(t *testing.T, server *process) {
 	const clients, limit = 64, 1000
-	server := launch(t, build(t), "TOLLKEY_DATA="+t.TempDir())
 	api := server.newAPI(t)
 	client := newClient(t)
 	round := func() bool {

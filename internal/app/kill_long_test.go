@@ -3,117 +3,149 @@
 package app
 
 import (
-	"context"
 	"crypto/sha256"
-	"io"
-	"net/http"
-	"strings"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/conformance"
 	"github.com/tollkey/tollkey/internal/meter"
 	"github.com/tollkey/tollkey/internal/sqlstore"
 )
 
 // TestLongKill kills a server under load, again and again. What was answered VALID must have been spent and counted, no more than one request
-// per client and kill may be spent unanswered, and no hour may admit more than its limit.
+// per client and kill may be spent or counted unanswered, and no aligned window may admit more than its limit.
 func TestLongKill(t *testing.T) {
-	const kills, clients, credits, hourly = 20, 8, 1_000_000, 3000
-	binary := build(t)
-	data := t.TempDir()
-	node := launch(t, binary, "TOLLKEY_DATA="+data)
-	s := server(node.address)
-	_, made := s.call(t, "apis.createApi", `{"name":"payments"}`)
-	api := made["apiId"].(string)
-	create := func(rest string) (string, string) {
-		_, k := s.call(t, "keys.createKey", `{"apiId":"`+api+`",`+rest+`}`)
-		return k["key"].(string), k["keyId"].(string)
+	for name, where := range map[string]func(t *testing.T) (sqlstore.Options, string){
+		"sqlite": func(t *testing.T) (sqlstore.Options, string) {
+			dir := t.TempDir()
+			return sqlstore.Options{Dir: dir}, "TOLLKEY_DATA=" + dir
+		},
+		"postgres": func(t *testing.T) (sqlstore.Options, string) {
+			url := conformance.Postgres(t)
+			return sqlstore.Options{URL: url}, "TOLLKEY_DATABASE_URL=" + url
+		},
+	} {
+		t.Run(name, func(t *testing.T) { killAgain(t, where) })
 	}
-	paid, paidID := create(`"credits":{"remaining":1000000}`)
-	limited, _ := create(`"ratelimits":[{"name":"hourly","limit":3000,"duration":3600000,"autoApply":true}]`)
-	var spent, admitted atomic.Int64
-	began := time.Now()
-	for range kills {
-		var wg sync.WaitGroup
-		stop := make(chan struct{})
-		answers := make(chan struct{})
-		for i := range clients {
-			wg.Go(func() {
-				key, count := paid, &spent
-				if i%2 == 1 {
-					key, count = limited, &admitted
+}
+
+// customer is a key of this test, and what its clients were answered.
+type customer struct {
+	id, secret string
+	clients    int
+	valid      atomic.Int64
+	rounds     int64
+
+	mu      sync.Mutex
+	windows map[int64]int64 // VALID by when the window ends
+}
+
+func (c *customer) count(v verdict) {
+	c.valid.Add(1)
+	for _, l := range v.Ratelimits {
+		c.mu.Lock()
+		c.windows[l.Reset]++
+		c.mu.Unlock()
+	}
+}
+
+func killAgain(t *testing.T, where func(t *testing.T) (sqlstore.Options, string)) {
+	const kills, credits, limit, hours = 20, 1_000_000, 100, 4
+	binary := build(t)
+	options, setting := where(t)
+	server := launch(t, binary, setting)
+	api := server.newAPI(t)
+	create := func(clients int, rest string) *customer {
+		c := &customer{clients: clients, windows: map[int64]int64{}}
+		c.id, c.secret = server.newKey(t, api, rest)
+		return c
+	}
+	limited := func(clients int, millis int) *customer {
+		return create(clients, fmt.Sprintf(`,"ratelimits":[{"name":"requests","limit":%d,"duration":%d,"autoApply":true}]`, limit, millis))
+	}
+	paid, short := create(4, fmt.Sprintf(`,"credits":{"remaining":%d}`, credits)), limited(1, 10_000)
+	all := []*customer{paid, short}
+	var hourly *customer
+	for kill := range kills {
+		if kill%(kills/hours) == 0 { // a fresh one, that some kills interrupt before its limit is reached
+			hourly = limited(1, 3_600_000)
+			all = append(all, hourly)
+		}
+		underLoad(t, server, []*customer{paid, short, hourly}, func(answered func() int64) {
+			for deadline := time.Now().Add(time.Minute); answered() < 150; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("kill %d: %d answers in a minute", kill, answered())
 				}
+			}
+			_ = server.Process.Kill()
+		})
+		_ = server.Wait()
+		server = launch(t, binary, setting)
+	}
+	stop(t, server)
+	for _, c := range all {
+		left, events := books(t, options, tollkey.KeyID(c.id))
+		valid, inFlight := c.valid.Load(), c.rounds*int64(c.clients)
+		if events < valid || events > valid+inFlight {
+			t.Errorf("key %s: %d answered VALID, %d counted", c.id, valid, events)
+		}
+		if c == paid && credits-left != events {
+			t.Errorf("%d spent, %d counted", credits-left, events)
+		}
+		for end, n := range c.windows {
+			if n > limit {
+				t.Errorf("key %s: %d VALID in the window that ends at %d, at most %d", c.id, n, end, limit)
+			}
+		}
+		t.Logf("%d kills: %d VALID, %d counted, %d windows", c.rounds, valid, events, len(c.windows))
+	}
+}
+
+// underLoad runs kill while the customers' clients ask, and returns when all have noticed it. answered tells how many VALID the first customer got.
+func underLoad(t *testing.T, server *process, customers []*customer, kill func(answered func() int64)) {
+	t.Helper()
+	client := newClient(t)
+	defer client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	killed := make(chan struct{})
+	for _, c := range customers {
+		c.rounds++
+		for range c.clients {
+			wg.Go(func() {
 				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					switch code := s.ask(key); code {
-					case "VALID":
-						count.Add(1)
+					v, err := server.verify(client, c.secret, "")
+					switch {
+					case err != nil:
 						select {
-						case answers <- struct{}{}:
-						case <-stop:
-							return
+						case <-killed:
+						case <-time.After(10 * time.Second):
+							t.Errorf("before the kill: %v", err)
 						}
-					case "":
-						return // killed
+						return
+					case v.Code == "VALID":
+						c.count(v)
+					case v.Code != "RATE_LIMITED":
+						t.Errorf("%+v", v)
+						return
 					}
 				}
 			})
 		}
-		for range 150 {
-			<-answers
-		}
-		_ = node.Process.Kill()
-		close(stop)
-		wg.Wait()
-		_ = node.Wait()
-		node = launch(t, binary, "TOLLKEY_DATA="+data)
-		s = server(node.address)
 	}
-	stop(t, node)
-	left, events := books(t, data, tollkey.KeyID(paidID))
-	inFlight := int64(kills * clients)
-	if used := credits - left; used < spent.Load() || used > spent.Load()+inFlight || events != used {
-		t.Errorf("%d answered VALID, %d spent, %d counted", spent.Load(), used, events)
-	}
-	hours := int64(time.Now().Unix()/3600-began.Unix()/3600) + 1
-	if admitted.Load() > hours*hourly {
-		t.Errorf("%d admitted in %d hours of %d", admitted.Load(), hours, hourly)
-	}
-	t.Logf("%d kills: %d VALID paid, %d spent, %d admitted by the limit", kills, spent.Load(), credits-left, admitted.Load())
-}
-
-// ask returns the outcome, or "" when there was no answer.
-func (s server) ask(key string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+string(s)+"/v2/keys.verifyKey", strings.NewReader(`{"key":"`+key+`"}`))
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+rootKey)
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return ""
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return ""
-	}
-	_, rest, _ := strings.Cut(string(body), `"code":"`)
-	code, _, _ := strings.Cut(rest, `"`)
-	return code
+	before := customers[0].valid.Load()
+	kill(func() int64 { return customers[0].valid.Load() - before })
+	close(killed)
+	wg.Wait()
 }
 
 // books reads what a stopped server's store says of a key: what is left, and how many VALID were counted.
-func books(t *testing.T, data string, id tollkey.KeyID) (left, events int64) {
+func books(t *testing.T, options sqlstore.Options, id tollkey.KeyID) (left, events int64) {
 	t.Helper()
-	db, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: data})
+	db, err := sqlstore.Open(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

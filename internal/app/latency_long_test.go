@@ -9,8 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,9 +18,6 @@ import (
 	"github.com/tollkey/tollkey/internal/ledger"
 	"github.com/tollkey/tollkey/internal/store"
 )
-
-// worst is the 99th percentile that verification keeps beside any other work.
-const worst = 25 * time.Millisecond
 
 // TestLongNeverStalled measures verifications, sent at fixed times whatever the answers take, beside a bulk insert, the roll-up of a backlog, and retention.
 func TestLongNeverStalled(t *testing.T) {
@@ -52,11 +47,9 @@ func TestLongNeverStalled(t *testing.T) {
 				t.Fatal(err)
 			}
 			b := beside{t: t, app: a, workspace: p.Workspace, api: api, secrets: []string{plain["key"].(string), limited["key"].(string)}}
-			quiet := b.measure(func() { time.Sleep(5 * time.Second) })
-			t.Logf("nothing beside: %v", quiet)
-			b.check("a bulk insert of 100,000 keys", func() { b.insertKeys(100_000) })
-			b.check("the roll-up of a backlog", func() { b.backlog(2000) })
-			b.check("retention", b.retention)
+			b.check("a bulk insert of 100,000 keys", func() {}, func() { b.insertKeys(100_000) })
+			b.check("the roll-up of a backlog", func() { b.backlog(4000) }, b.rollUp)
+			b.check("retention", b.expired, b.retention)
 		})
 	}
 }
@@ -68,137 +61,124 @@ type beside struct {
 	workspace tollkey.WorkspaceID
 	api       tollkey.APIID
 	secrets   []string
-	boots     int64
+	boot      int64 // of the backlog
 	// asked and answered count questions, and those that were answered VALID.
 	asked, answered atomic.Int64
 }
 
-type latencies struct {
-	n             int
-	p50, p99, max time.Duration
-}
-
-func (l latencies) String() string {
-	return fmt.Sprintf("%d samples, p50 %v, p99 %v, max %v", l.n, l.p50, l.p99, l.max)
-}
-
-func (b *beside) check(name string, work func()) {
+// check measures beside work, for which prepare makes room each time. What a machine that others use adds to a server beside which only a processor is busy
+// is added to the bound.
+func (b *beside) check(name string, prepare, work func()) {
+	b.t.Helper()
+	const tries = 5 // others use the machine by fits and starts: what fails must fail each time
 	var got latencies
-	for range 3 { // others use the machine too: what fails must fail three times
-		got = b.measure(work)
-		b.t.Logf("%s: %v", name, got)
-		if got.p99 <= worst {
+	var allowed time.Duration
+	for range tries {
+		prepare()
+		busy := b.measure(spin)
+		got, allowed = b.measure(work), worst+noise(busy)
+		b.t.Logf("%s: %v; just before, beside a busy processor: %v", name, got, busy)
+		if got.p99 <= allowed || b.t.Failed() {
 			return
 		}
 	}
-	b.t.Errorf("%s: p99 is %v, at most %v", name, got.p99, worst)
+	b.t.Errorf("%s: p99 is %v, at most %v", name, got.p99, allowed)
 }
 
-// measure asks 500 times a second from 8 connections until work is done, and takes each time from when the question should have been sent.
-func (b *beside) measure(work func()) latencies {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		work()
-	}()
-	var mu sync.Mutex
-	var all []time.Duration
-	var clients sync.WaitGroup
-	const connections, every = 8, 16 * time.Millisecond
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
-	for i := range connections {
-		clients.Go(func() {
-			next := time.Now().Add(time.Duration(i) * every / connections)
-			for {
-				select {
-				case <-done:
-					return
-				case <-time.After(time.Until(next)):
-				}
-				b.verify(client, b.secrets[i%len(b.secrets)])
-				mu.Lock()
-				all = append(all, time.Since(next))
-				mu.Unlock()
-				next = next.Add(every)
-			}
-		})
-	}
-	clients.Wait()
-	slices.Sort(all)
-	if len(all) == 0 {
-		b.t.Fatal("the work was over before anything was asked")
-	}
-	return latencies{len(all), all[len(all)/2], all[len(all)*99/100], all[len(all)-1]}
-}
-
-func (b *beside) verify(client *http.Client, secret string) {
-	r, err := http.NewRequest(http.MethodPost, "http://"+b.app.Address+"/v2/keys.verifyKey", strings.NewReader(`{"key":"`+secret+`"}`))
-	if err != nil {
-		b.t.Error(err)
-		return
-	}
-	r.Header.Set("Authorization", "Bearer "+rootKey)
-	r.Header.Set("Content-Type", "application/json")
-	b.asked.Add(1)
-	resp, err := client.Do(r)
-	if err != nil {
-		b.t.Error(err)
-		return
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), `"VALID"`) {
-		b.t.Errorf("%s %v", body, err)
-		return
-	}
-	b.answered.Add(1)
-}
-
-// insertKeys imports as an importer does: in slices that leave the writer to others in between.
-func (b *beside) insertKeys(n int) {
-	const slice = 50
-	began := time.Now()
-	for done := 0; done < n; done += slice {
-		keys := make([]*tollkey.Key, slice)
-		var a store.Announcement
-		for i := range keys {
-			id := tollkey.KeyID(tollkey.NewID("key", time.Now()))
-			keys[i] = &tollkey.Key{ID: id, Workspace: b.workspace, API: b.api, Digest: sha256.Sum256([]byte(id)), Start: "bulk", Enabled: true, CreatedAt: time.Now()}
-			a.Digests, a.Keys = append(a.Digests, keys[i].Digest), append(a.Keys, id)
+// spin keeps one processor busy.
+func spin() {
+	var sum [sha256.Size]byte
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+		for range 1000 {
+			sum = sha256.Sum256(sum[:])
 		}
+	}
+}
+
+func (b *beside) measure(work func()) latencies {
+	return measure(b.t, func(client *http.Client, i int) error {
+		b.asked.Add(1)
+		err := askValid(client, b.app.Address, b.secrets[i%len(b.secrets)])
+		if err == nil {
+			b.answered.Add(1)
+		}
+		return err
+	}, work)
+}
+
+// lease takes the roller's work from the server, or gives it back.
+func (b *beside) lease(hold bool) {
+	const name, holder = "roller", "the test"
+	for deadline := time.Now().Add(time.Minute); hold; time.Sleep(10 * time.Millisecond) {
+		// The server renews a lease that it holds; it is taken by its own name.
+		if _, err := b.app.db.Lease(context.Background(), name, b.app.node, 0); err != nil {
+			b.t.Fatal(err)
+		}
+		if held, err := b.app.db.Lease(context.Background(), name, holder, time.Hour); err != nil || time.Now().After(deadline) {
+			b.t.Fatal("the roller's lease could not be taken", err)
+		} else if held {
+			return
+		}
+	}
+	if _, err := b.app.db.Lease(context.Background(), name, holder, 0); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// insertKeys imports as an importer does: in slices of a few milliseconds that leave the writer to others in between.
+func (b *beside) insertKeys(n int) {
+	const most, sliceFor = 100, 3 * time.Millisecond
+	began := time.Now()
+	for done := 0; done < n && !b.t.Failed(); {
+		slice := 0
 		if _, err := b.app.db.Update(context.Background(), time.Now(), func(tx store.Tx) error {
+			slice = 0
+			var a store.Announcement
+			for start := time.Now(); slice < min(most, n-done) && time.Since(start) < sliceFor; slice++ {
+				id := tollkey.KeyID(tollkey.NewID("key", time.Now()))
+				k := &tollkey.Key{ID: id, Workspace: b.workspace, API: b.api, Digest: sha256.Sum256([]byte(id)), Start: "bulk", Enabled: true, CreatedAt: time.Now()}
+				if err := tx.CreateKeys(context.Background(), []*tollkey.Key{k}); err != nil {
+					return err
+				}
+				a.Digests, a.Keys = append(a.Digests, k.Digest), append(a.Keys, id)
+			}
 			tx.Announce(a)
-			return tx.CreateKeys(context.Background(), keys)
+			return nil
 		}); err != nil {
 			b.t.Error(err)
-			return
 		}
+		done += slice
 	}
 	b.t.Logf("%d keys in %v", n, time.Since(began).Round(time.Millisecond))
 }
 
-// backlog commits batches of 100 events faster than they are rolled up, and waits until they are.
+// backlog commits batches of 100 events that nobody rolls up.
 func (b *beside) backlog(batches int) {
-	b.boots++
+	b.lease(true)
+	b.boot = ledger.NewBoot()
 	now := time.Now()
 	events := make([]*tollkey.Event, 100)
 	for i := range events {
 		key := tollkey.KeyID(fmt.Sprintf("key_%020d", i))
 		events[i] = &tollkey.Event{Time: now, Workspace: b.workspace, API: b.api, Key: key, Count: 1, Takes: []tollkey.Take{{
-			Bucket: tollkey.BucketID{byte(i), byte(b.boots)}, Duration: time.Second, Window: now.Unix(), Cost: 1,
+			Bucket: tollkey.BucketID{byte(i), byte(b.boot), byte(b.boot >> 8)}, Duration: time.Second, Window: now.Unix(), Cost: 1,
 		}}}
 	}
 	data := ledger.Encode(nil, events)
-	boot := ledger.NewBoot()
 	for seq := range batches {
-		err := b.app.db.Settle(context.Background(), ledger.BatchID{Boot: boot, Seq: int64(seq + 1)}, nil,
+		err := b.app.db.Settle(context.Background(), ledger.BatchID{Boot: b.boot, Seq: int64(seq + 1)}, nil,
 			func(map[tollkey.BalanceID]int64) ledger.Settlement { return ledger.Settlement{Data: data} })
 		if err != nil {
-			b.t.Error(err)
-			return
+			b.t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if _, left, err := b.app.db.OldestBatch(context.Background(), boot); err != nil || time.Now().After(deadline) {
+}
+
+// rollUp lets the server roll up the backlog, and waits until it has.
+func (b *beside) rollUp() {
+	b.lease(false)
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if _, left, err := b.app.db.OldestBatch(context.Background(), b.boot); err != nil || time.Now().After(deadline) {
 			b.t.Error("the backlog was not rolled up", err)
 			return
 		} else if !left {
@@ -207,28 +187,25 @@ func (b *beside) backlog(batches int) {
 	}
 }
 
-// retention makes many counters, and has them deleted as the server does, together with changes.
-func (b *beside) retention() {
-	ctx := context.Background()
-	for slice := range 100 {
-		b.boots++
-		counters := make([]ledger.Counter, 500)
+// expired makes many counters that are of no use any more, and which the server does not throw away yet.
+func (b *beside) expired() {
+	const slices, size = 200, 250
+	b.lease(true)
+	for slice := range slices {
+		counters := make([]ledger.Counter, size)
 		for i := range counters {
-			counters[i] = ledger.Counter{Bucket: tollkey.BucketID{byte(i), byte(i >> 8), byte(slice), byte(b.boots), byte(b.boots >> 8)}, DurationMillis: 1000, Window: 1, Used: 1}
+			counters[i] = ledger.Counter{Bucket: tollkey.BucketID{byte(i), byte(slice)}, DurationMillis: 1000, Window: 1, Used: 1}
 		}
-		if err := b.app.db.Fold(ctx, nil, 0, counters); err != nil {
-			b.t.Error(err)
-			return
-		}
-	}
-	for n := 1; n > 0; {
-		var err error
-		if n, err = b.app.db.PruneCounters(ctx, time.Now().UnixMilli(), 500); err != nil {
-			b.t.Error(err)
-			return
+		if _, err := b.app.db.Fold(context.Background(), nil, 0, counters); err != nil {
+			b.t.Fatal(err)
 		}
 	}
-	if _, err := b.app.db.PruneChanges(ctx, 0, 500); err != nil {
+}
+
+// retention has the server throw away what nobody needs.
+func (b *beside) retention() {
+	if err := b.app.prune(context.Background()); err != nil {
 		b.t.Error(err)
 	}
+	b.lease(false)
 }

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollkey/tollkey/internal/conformance"
 )
 
 // build compiles the server and returns the binary's path.
@@ -70,7 +72,7 @@ func spawn(t *testing.T, binary string, settings ...string) (*process, error) {
 			t.Logf("the last that the server at process %d logged:\n%s", c.Process.Pid, text[max(0, len(text)-2000):])
 		}
 	})
-	late := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
+	late := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
 	defer late.Stop()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if _, at, ok := strings.Cut(lines.Text(), "listens on http://"); ok {
@@ -99,6 +101,12 @@ func launchAll(t *testing.T, n int, url string) []*process {
 	return all
 }
 
+// deployments starts the servers of each stage: one process on SQLite, three on one PostgreSQL.
+var deployments = map[string]func(t *testing.T) []*process{
+	"sqlite":   func(t *testing.T) []*process { return []*process{launch(t, build(t), "TOLLKEY_DATA="+t.TempDir())} },
+	"postgres": func(t *testing.T) []*process { return launchAll(t, 3, conformance.Postgres(t)) },
+}
+
 // stop ends servers as an operator does; all must do so cleanly and in time.
 func stop(t *testing.T, all ...*process) {
 	t.Helper()
@@ -106,7 +114,7 @@ func stop(t *testing.T, all ...*process) {
 		_ = p.Process.Signal(os.Interrupt)
 	}
 	for _, p := range all {
-		late := time.AfterFunc(20*time.Second, func() { _ = p.Process.Kill() })
+		late := time.AfterFunc(time.Minute, func() { _ = p.Process.Kill() })
 		if err := p.Wait(); err != nil {
 			t.Errorf("the stop of the server at process %d: %v", p.Process.Pid, err)
 		}
@@ -123,7 +131,7 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 
 // newClient returns a client with connections of its own, as many as are wanted at a time.
 func newClient(t *testing.T) *http.Client {
-	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000}, Timeout: 30 * time.Second}
+	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1000}, Timeout: time.Minute}
 	t.Cleanup(c.CloseIdleConnections)
 	return c
 }
@@ -148,7 +156,7 @@ type verdict struct {
 	Credits     int64
 	Permissions []string
 	Roles       []string
-	Ratelimits  []struct{ Remaining int64 }
+	Ratelimits  []struct{ Remaining, Reset int64 }
 }
 
 // post calls a procedure. Any status but 200 is an error.
@@ -248,7 +256,7 @@ func (p *process) expectUsage(t *testing.T, began time.Time, want map[string]use
 	}
 	start := time.Now()
 	got := read()
-	for !maps.Equal(got, want) && time.Since(start) < 15*time.Second {
+	for !maps.Equal(got, want) && time.Since(start) < time.Minute {
 		time.Sleep(100 * time.Millisecond)
 		got = read()
 	}

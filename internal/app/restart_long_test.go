@@ -60,8 +60,8 @@ func TestLongPostgresRestart(t *testing.T) {
 	flows := func(more int64) time.Duration {
 		start := time.Now()
 		for least := sum(&valid) + more; sum(&valid) < least; time.Sleep(5 * time.Millisecond) {
-			if time.Since(start) > 20*time.Second {
-				t.Errorf("no more than %d VALID after 20 s", sum(&valid))
+			if time.Since(start) > time.Minute {
+				t.Errorf("no more than %d VALID after a minute", sum(&valid))
 				break
 			}
 		}
@@ -152,7 +152,7 @@ func ownPostgres(t *testing.T) (url string, restart func(mode string)) {
 	_ = l.Close()
 	control := func(args ...string) {
 		t.Helper()
-		if err := run("pg_ctl", append([]string{"-w", "-t", "30", "-l", dir + "/log"}, args...)...); err != nil {
+		if err := run("pg_ctl", append([]string{"-w", "-t", "120", "-l", dir + "/log"}, args...)...); err != nil {
 			text, _ := os.ReadFile(dir + "/log")
 			t.Fatalf("pg_ctl %v: %v\n%s", args, err, text[max(0, len(text)-2000):])
 		}
@@ -160,7 +160,7 @@ func ownPostgres(t *testing.T) (url string, restart func(mode string)) {
 	if err := run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"); err != nil {
 		t.Fatalf("initdb: %v", err)
 	}
-	t.Cleanup(func() { _ = run("pg_ctl", "-w", "-t", "30", "-m", "immediate", "stop") })
+	t.Cleanup(func() { _ = run("pg_ctl", "-w", "-t", "120", "-m", "immediate", "stop") })
 	control("-o", "-p "+port+" -c listen_addresses=127.0.0.1 -c unix_socket_directories="+dir, "start")
 	return "postgres://postgres@127.0.0.1:" + port + "/postgres?sslmode=disable", func(mode string) { control("-m", mode, "restart") }
 }

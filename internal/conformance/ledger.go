@@ -219,7 +219,7 @@ func batches(t *testing.T, s ledger.Store) {
 	if seq, ok, err := s.OldestBatch(ctx, 1); seq != 1 || !ok || err != nil {
 		t.Error(seq, ok, err)
 	}
-	if err := s.Fold(ctx, map[int64]int64{1: 2}, 2, nil); err != nil {
+	if _, err := s.Fold(ctx, map[int64]int64{1: 2}, 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	if seq, ok, err := s.OldestBatch(ctx, 1); seq != ledger.MaxSeq || !ok || err != nil {
@@ -236,11 +236,11 @@ func fold(t *testing.T, s ledger.Store) {
 	putBatches(t, s, 7, 3)
 	putBatches(t, s, 8, 1)
 	counter := ledger.Counter{Bucket: tollkey.BucketID{2}, DurationMillis: 1000, Window: 1, Used: 4}
-	if err := s.Fold(ctx, map[int64]int64{7: 2}, 2, []ledger.Counter{counter}); err != nil {
+	if _, err := s.Fold(ctx, map[int64]int64{7: 2}, 2, []ledger.Counter{counter}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, s, 9, "[{7 3} {8 1}]")
-	if err := s.Fold(ctx, map[int64]int64{7: 3, 8: 1}, 2, []ledger.Counter{counter}); err != nil {
+	if _, err := s.Fold(ctx, map[int64]int64{7: 3, 8: 1}, 2, []ledger.Counter{counter}); err != nil {
 		t.Fatal(err)
 	}
 	wantBatches(t, s, 9, "[]")
@@ -252,6 +252,15 @@ func fold(t *testing.T, s ledger.Store) {
 	if got, err := s.Counter(ctx, tollkey.BucketID{2}); err != nil || len(got) != 1 || got[0].Used != 8 {
 		t.Errorf("%+v %v", got, err)
 	}
+	// Of a committer that did not learn that its batch was committed, a retry spends nothing.
+	spend := func(have map[tollkey.BalanceID]int64) ledger.Settlement {
+		return ledger.Settlement{Balances: map[tollkey.BalanceID]int64{"a": have["a"] - 10}, Data: []byte{1}}
+	}
+	if err := s.Settle(ctx, ledger.BatchID{Boot: 7, Seq: 3}, []tollkey.BalanceID{"a"}, spend); !tollkey.IsReason(err, tollkey.ReasonConflict) {
+		t.Errorf("a batch that was rolled up is committed again: %v", err)
+	}
+	wantBalance(t, s, "a", 500)
+	wantBatches(t, s, 9, "[]")
 }
 
 // foldIsExact: a fold that does not meet the batches that its caller read changes nothing.
@@ -263,7 +272,7 @@ func foldIsExact(t *testing.T, s ledger.Store) {
 		upTo    map[int64]int64
 		batches int
 	}{{map[int64]int64{7: 3}, 2}, {map[int64]int64{7: 2}, 3}, {map[int64]int64{7: 2, 8: 1}, 3}, {map[int64]int64{8: 1}, 1}} {
-		if err := s.Fold(ctx, c.upTo, c.batches, counter); err == nil {
+		if _, err := s.Fold(ctx, c.upTo, c.batches, counter); err == nil {
 			t.Errorf("%+v was folded", c)
 		}
 		wantBatches(t, s, 9, "[{7 1} {7 2} {7 3}]")
@@ -274,7 +283,7 @@ func foldIsExact(t *testing.T, s ledger.Store) {
 	var wg sync.WaitGroup
 	errs := make([]error, 4)
 	for i := range errs {
-		wg.Go(func() { errs[i] = s.Fold(ctx, map[int64]int64{7: 3}, 3, counter) })
+		wg.Go(func() { _, errs[i] = s.Fold(ctx, map[int64]int64{7: 3}, 3, counter) })
 	}
 	wg.Wait()
 	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
@@ -291,7 +300,7 @@ func threeWindows(t *testing.T, s ledger.Store) {
 	for w := range int64(3) {
 		list = append(list, ledger.Counter{Bucket: tollkey.BucketID{1}, DurationMillis: 1000, Window: w + 1, Used: w + 1})
 	}
-	if err := s.Fold(t.Context(), map[int64]int64{1: 1}, 1, list); err != nil {
+	if _, err := s.Fold(t.Context(), map[int64]int64{1: 1}, 1, list); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -203,7 +203,9 @@ type dying struct{ ledger.Store }
 
 var errDied = errors.New("died")
 
-func (dying) Fold(context.Context, map[int64]int64, int, []ledger.Counter) error { return errDied }
+func (dying) Fold(context.Context, map[int64]int64, int, []ledger.Counter) (time.Duration, error) {
+	return 0, errDied
+}
 
 // roller: what a roller that died had added is not added again.
 func roller(t *testing.T, s meter.Store, l ledger.Store) {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollkey/tollkey"
@@ -20,6 +21,7 @@ var ErrClosed = errors.New("ledger: the committer is closed")
 const (
 	maxBatch    = 512   // entries in one transaction
 	maxQueue    = 65536 // entries that wait; then callers wait to get in
+	firstRetry  = 5 * time.Millisecond
 	retryAtMost = time.Second
 	attemptFor  = 10 * time.Second
 	// calmCommits is after how many commits without company a caller commits by itself. Under load that makes batches smaller, so that it is left at the first meeting.
@@ -56,6 +58,7 @@ type lane struct {
 	timer  *time.Timer
 	work   context.Context // ends when a batch in work must give up
 	cancel context.CancelFunc
+	taken  atomic.Int64
 
 	mu     sync.Mutex
 	queue  []*waiter
@@ -123,6 +126,15 @@ func (l *lane) begun() BatchID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
+}
+
+// Taken returns how many entries were taken into batches, whatever became of them.
+func (c *Committer) Taken() int64 {
+	n := c.spending.taken.Load()
+	if c.plain != c.spending {
+		n += c.plain.taken.Load()
+	}
+	return n
 }
 
 // Waiting returns how many entries are not committed yet.
@@ -303,6 +315,7 @@ func (l *lane) next() []*waiter {
 }
 
 func (l *lane) commit(batch []*waiter) {
+	l.taken.Add(int64(len(batch)))
 	entries := make([]*Entry, len(batch))
 	answered := false
 	for i, w := range batch {
@@ -335,44 +348,58 @@ func (l *lane) begin() BatchID {
 	return l.last
 }
 
-// settle runs the transaction. After an error it first learns whether the batch was committed all the same: only a batch that
-// surely was not is tried again, under the same id. What was answered already is tried until the lane gives up, whatever the error.
+// settle runs the transaction. After an error it first learns, however long that takes, whether the batch was committed all the same: only a batch
+// that was not is tried again, under the same id. What was answered already is tried until the lane gives up, whatever the error.
 func (l *lane) settle(id BatchID, entries []*Entry, answered bool) ([]Result, error) {
 	balances := distinct(entries)
-	var results []Result
+	var results, earlier []Result
 	decide := func(have map[tollkey.BalanceID]int64) Settlement {
 		var changed map[tollkey.BalanceID]int64
 		results, changed = Settle(have, entries)
 		return Settlement{Balances: changed, Data: encodeSettled(entries, results)}
 	}
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, retryAtMost) {
-		committed, err, lookErr := l.attempt(id, balances, decide)
-		if committed {
+	for wait := firstRetry; ; wait = min(2*wait, retryAtMost) {
+		ctx, cancel := l.bounded()
+		err := l.store.Settle(ctx, id, balances, decide)
+		cancel()
+		if err == nil {
 			return results, nil
 		}
-		if lookErr == nil && !temporary(err) && !answered {
+		committed, lookErr := l.committed(id)
+		switch {
+		case lookErr != nil:
+			return nil, errors.Join(err, lookErr)
+		case committed && earlier != nil && tollkey.IsReason(err, tollkey.ReasonConflict):
+			return earlier, nil // an attempt that was still under way when it was looked for
+		case committed:
+			return results, nil
+		case !temporary(err) && !answered:
 			return nil, err
 		}
+		earlier = results
 		select {
 		case <-l.work.Done():
-			return nil, errors.Join(err, lookErr)
+			return nil, err
 		case <-time.After(wait):
 		}
 	}
 }
 
-// attempt tries once. lookErr says that it is unknown whether the batch was committed.
-func (l *lane) attempt(id BatchID, balances []tollkey.BalanceID, decide func(map[tollkey.BalanceID]int64) Settlement) (committed bool, err, lookErr error) {
-	ctx, cancel := l.bounded()
-	err = l.store.Settle(ctx, id, balances, decide)
-	cancel()
-	if err == nil {
-		return true, nil, nil
+// committed asks until the store answers, or the lane gives up.
+func (l *lane) committed(id BatchID) (bool, error) {
+	for wait := firstRetry; ; wait = min(2*wait, retryAtMost) {
+		ctx, cancel := l.bounded()
+		ok, err := l.store.Committed(ctx, id)
+		cancel()
+		if err == nil {
+			return ok, nil
+		}
+		select {
+		case <-l.work.Done():
+			return false, err
+		case <-time.After(wait):
+		}
 	}
-	ctx, cancel = l.bounded()
-	defer cancel()
-	committed, lookErr = l.store.Committed(ctx, id)
-	return committed && lookErr == nil, err, lookErr
 }
 
 // bounded limits a call of a store in another process, which may never answer.

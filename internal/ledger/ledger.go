@@ -10,6 +10,7 @@ package ledger
 
 import (
 	"context"
+	"time"
 
 	"github.com/tollkey/tollkey"
 )
@@ -62,7 +63,8 @@ type Settlement struct {
 type Store interface {
 	// Settle runs one transaction: it locks and reads the balances (distinct, ascending; may be empty, then nothing is
 	// locked), calls settle with those that exist, writes what settle returns, inserts the batch row and commits. settle may be
-	// called again after a conflict; it must be a pure function of its argument. It is the store's most urgent work.
+	// called again after a conflict; it must be a pure function of its argument. It is the store's most urgent work. A batch that
+	// was committed before is a conflict, also when it has been rolled up since.
 	Settle(ctx context.Context, id BatchID, balances []tollkey.BalanceID, settle func(map[tollkey.BalanceID]int64) Settlement) error
 	// Committed reports whether the batch was committed, also when it has been rolled up since. It uses a connection that
 	// had no part in the failed commit.
@@ -73,14 +75,14 @@ type Store interface {
 	Batches(ctx context.Context, limit int) ([]Batch, error)
 	// Fold adds the takes to the stored counters and deletes the batches up to and including upTo of each boot, in one transaction that
 	// remembers upTo (so that Committed stays true). It fails, writing nothing, when these are not exactly the given number of batches: then
-	// another roller was faster.
-	Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []Counter) error
+	// another roller was faster. It reports for how long it kept commits waiting; 0 where they go on beside it.
+	Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []Counter) (held time.Duration, err error)
 	// Counters calls counter with every stored counter that is still of use at now (Unix milliseconds) and after them batch with every stored batch, all of one
 	// snapshot: together they are every admission that was ever acknowledged. It keeps none of them in memory. The calls must not use the store.
 	Counters(ctx context.Context, nowMillis int64, counter func(Counter), batch func(Batch) error) error
 	// Counter reads the stored counters of one bucket, all windows.
 	Counter(ctx context.Context, bucket tollkey.BucketID) ([]Counter, error)
-	// PruneCounters deletes up to limit counters that are of no use at now, and reports how many.
+	// PruneCounters deletes up to limit counters that are of no use at now, fewer where others would wait too long, and reports how many.
 	PruneCounters(ctx context.Context, nowMillis int64, limit int) (int, error)
 	// OldestBatch returns the lowest stored Seq of a boot; ok is false when none is stored.
 	OldestBatch(ctx context.Context, boot int64) (seq int64, ok bool, err error)

@@ -99,13 +99,16 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = Decode(data) })
 }
 
-// faulty is a store whose commits fail on demand, before or after they took effect.
+// faulty is a store whose commits fail on demand, before or after they took effect, and which then may be out of reach for a while. Every
+// batch is rolled up as soon as it is committed.
 type faulty struct {
 	Store
 	mu       sync.Mutex
 	balances map[tollkey.BalanceID]int64
 	batches  map[BatchID][]byte
-	faults   []string // one per Settle: "", "before", "after"
+	faults   []string // one per Settle: "", "before", "after", "down" (after, and then nothing can be learned), "late" (after the next look)
+	down     int      // how many looks fail
+	late     func()
 }
 
 var errLost = tollkey.Unavailable(errors.New("connection lost"))
@@ -127,11 +130,24 @@ func (f *faulty) Settle(_ context.Context, id BatchID, ids []tollkey.BalanceID, 
 		}
 	}
 	s := settle(have)
-	for id, v := range s.Balances {
-		f.balances[id] = v
+	if _, known := f.batches[id]; known {
+		return tollkey.NewError(tollkey.CodeConflict, tollkey.ReasonConflict, "This batch was committed before.")
 	}
-	f.batches[id] = s.Data
-	if fault == "after" {
+	commit := func() {
+		for id, v := range s.Balances {
+			f.balances[id] = v
+		}
+		f.batches[id] = s.Data
+	}
+	if fault == "late" {
+		f.late = commit
+		return errLost
+	}
+	commit()
+	if fault == "down" {
+		f.down = 10
+	}
+	if fault != "" {
 		return errLost
 	}
 	return nil
@@ -140,8 +156,16 @@ func (f *faulty) Settle(_ context.Context, id BatchID, ids []tollkey.BalanceID, 
 func (f *faulty) Committed(_ context.Context, id BatchID) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.batches[id]
-	return ok, nil
+	if f.down > 0 {
+		f.down--
+		return false, errLost
+	}
+	_, known := f.batches[id]
+	if f.late != nil {
+		f.late()
+		f.late = nil
+	}
+	return known, nil
 }
 
 func (f *faulty) count() int {
@@ -151,10 +175,21 @@ func (f *faulty) count() int {
 }
 
 func TestNothingIsSpentTwiceOrLost(t *testing.T) {
+	for _, faults := range [][]string{
+		{"", "after", "before", "before", "after", "", "after"},
+		{"down", "", "down", "before", "down"},
+		{"late", "", "late", "", "before", "late", "down"},
+		{"", "", "late", "late", "late", "down", "down", "down"},
+	} {
+		nothingIsSpentTwiceOrLost(t, faults)
+	}
+}
+
+func nothingIsSpentTwiceOrLost(t *testing.T, faults []string) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &faulty{
 			balances: map[tollkey.BalanceID]int64{"k": 100}, batches: map[BatchID][]byte{},
-			faults: []string{"", "after", "before", "before", "after", "", "after"},
+			faults: faults,
 		}
 		c := NewCommitter(store, Options{})
 		ctx, cancel := context.WithCancel(t.Context())

@@ -10,10 +10,12 @@ import (
 	"github.com/tollkey/tollkey/internal/ledger"
 )
 
-// A pass holds the ledger's writer for a few milliseconds at most: it ends after so many batches, or as soon as it has so many counters to add.
+// What a pass may take on, batches and counters together, is measured: less after one that kept the ledger waiting for longer than passFor.
 const (
-	rollBatches  = 500
-	rollCounters = 300
+	passFor   = 3 * time.Millisecond
+	leastWork = 32
+	firstWork = 128
+	mostWork  = 1024
 )
 
 // Roller moves batches into roll-ups and counters. One may run at a time; should two, the marks let only one add.
@@ -22,12 +24,16 @@ type Roller struct {
 	Usage  Store
 	// Used, if set, is told of every key that an event is about, whatever its outcome.
 	Used func(key tollkey.KeyID, at time.Time)
+	work int // of the next pass; 0 = the first
 }
 
 // Roll makes one pass and reports how many batches it moved; 0 means that nothing was left. It may be stopped at
 // any point: the sums and the marks are written together, and the counters are written with the deletion of the batches.
 func (r *Roller) Roll(ctx context.Context) (int, error) {
-	batches, err := r.Ledger.Batches(ctx, rollBatches)
+	if r.work == 0 {
+		r.work = firstWork
+	}
+	batches, err := r.Ledger.Batches(ctx, r.work)
 	if err != nil || len(batches) == 0 {
 		return 0, err
 	}
@@ -38,7 +44,7 @@ func (r *Roller) Roll(ctx context.Context) (int, error) {
 	upTo, sums, counters := map[int64]int64{}, map[Sum]*Sum{}, map[ledger.Counter]int64{}
 	fresh := map[int64]int64{}
 	for i, b := range batches {
-		if len(counters) >= rollCounters {
+		if i > 0 && i+len(counters) >= r.work {
 			batches = batches[:i]
 			break
 		}
@@ -68,7 +74,22 @@ func (r *Roller) Roll(ctx context.Context) (int, error) {
 		c.Used = used
 		folded = append(folded, c)
 	}
-	return len(batches), r.Ledger.Fold(ctx, upTo, len(batches), folded)
+	held, err := r.Ledger.Fold(ctx, upTo, len(batches), folded)
+	if err != nil {
+		return 0, err
+	}
+	r.adapt(held)
+	return len(batches), nil
+}
+
+// adapt sizes the next pass by how long this one kept the ledger waiting.
+func (r *Roller) adapt(held time.Duration) {
+	switch {
+	case held > passFor:
+		r.work = max(r.work/2, leastWork)
+	case held < passFor/2:
+		r.work = min(r.work*5/4, mostWork)
+	}
 }
 
 func (r *Roller) noteUses(events []tollkey.Event) {

@@ -30,7 +30,7 @@ var (
 	qAcknowledge = query(`update nodes set applied = $2, epoch = $3 where id = $1`)
 	qNodes       = clocked(`select id, applied, epoch, CLOCK - seen_at from nodes order by id`)
 	qRemoveNode  = query(`delete from nodes where id = $1`)
-	qPruneFeed   = clocked(`delete from changes where number in (select number from changes where at < CLOCK - $1 order by number limit $2)`)
+	qPruneFeed   = clocked(`delete from changes where number in (select number from changes order by number limit $2) and at < CLOCK - $1`) // looks no further than it may go
 	qPruneNodes  = clocked(`delete from nodes where seen_at < CLOCK - $1`)
 	qLease       = clocked(`insert into leases (name, holder, expires_at) values ($1, $2, CLOCK + $3)
 		on conflict (name) do update set holder = excluded.holder, expires_at = excluded.expires_at
@@ -125,21 +125,12 @@ func (db *DB) Nodes(ctx context.Context) ([]store.NodeStatus, error) {
 }
 
 // PruneChanges implements store.Changes.
-func (db *DB) PruneChanges(ctx context.Context, age time.Duration, limit int) (n int, err error) {
+func (db *DB) PruneChanges(ctx context.Context, age time.Duration, limit int) (int, error) {
 	name := db.main.dialect.name
-	err = db.main.updateRelaxed(ctx, func(q querier) error {
-		result, err := q.ExecContext(ctx, qPruneFeed[name], age.Milliseconds(), limit)
-		if err != nil {
-			return err
-		}
-		gone, err := result.RowsAffected()
-		n = int(gone)
-		if err == nil {
-			_, err = q.ExecContext(ctx, qPruneNodes[name], age.Milliseconds())
-		}
-		return err
-	})
-	return n, err
+	if err := db.run(ctx, qPruneNodes[name], age.Milliseconds()); err != nil {
+		return 0, err
+	}
+	return db.prune(ctx, limit, qPruneFeed[name], age.Milliseconds())
 }
 
 // Lease implements store.Store.

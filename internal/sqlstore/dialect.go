@@ -145,14 +145,15 @@ func openPostgres(ctx context.Context, address string) (*file, error) {
 }
 
 func openSQLite(ctx context.Context, path, schema string) (*file, error) {
-	open := func(mode string) (*sql.DB, error) {
+	open := func(pragmas ...string) (*sql.DB, error) {
 		q := url.Values{}
-		for _, pragma := range []string{"busy_timeout(10000)", "journal_mode(wal)", "foreign_keys(1)", "temp_store(memory)", "cache_size(-32000)", mode} {
+		for _, pragma := range append(pragmas, "busy_timeout(10000)", "journal_mode(wal)", "synchronous(normal)", "foreign_keys(1)", "temp_store(memory)") {
 			q.Add("_pragma", pragma)
 		}
 		return sql.Open("sqlite", "file:"+path+"?"+q.Encode())
 	}
-	writing, err := open("synchronous(full)")
+	const cache = "cache_size(-32000)"
+	writing, err := open(cache, "wal_autocheckpoint(0)") // the journal's part
 	if err != nil {
 		return nil, err
 	}
@@ -160,16 +161,20 @@ func openSQLite(ctx context.Context, path, schema string) (*file, error) {
 	if err := sqliteDialect.migrate(ctx, writing, schema); err != nil {
 		return nil, errors.Join(err, writing.Close())
 	}
-	reading, err := open("query_only(1)")
+	reading, err := open(cache, "query_only(1)")
 	if err != nil {
 		return nil, errors.Join(err, writing.Close())
 	}
 	const readers = 8
 	reading.SetMaxOpenConns(readers)
 	reading.SetMaxIdleConns(readers)
-	w, err := newWriter(ctx, writing)
+	copying, err := open()
 	if err != nil {
 		return nil, errors.Join(err, reading.Close(), writing.Close())
+	}
+	w, err := newWriter(ctx, writing, newJournal(path, copying))
+	if err != nil {
+		return nil, errors.Join(err, copying.Close(), reading.Close(), writing.Close())
 	}
 	return &file{dialect: sqliteDialect, pool: reading, reads: newPrepared(reading), writer: w}, nil
 }

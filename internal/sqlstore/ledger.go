@@ -3,8 +3,10 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tollkey/tollkey"
 	"github.com/tollkey/tollkey/internal/ledger"
@@ -16,6 +18,9 @@ var (
 	qBalance     = hotQuery(`select remaining from balances where id = $1`)
 	qSetBalance  = hotQuery(`update balances set remaining = $2 where id = $1`)
 	qInsertBatch = query(`insert into batches (id, data) values ($1, $2)`)
+	// Of a batch that spends, an earlier attempt may have been committed and rolled up since.
+	qInsertOnce = hotQuery(`insert into batches (id, data) select $1, $2 where not exists (select 1 from batches where id = $1)
+		and not exists (select 1 from folded where boot = $3 and seq >= $4)`)
 	qCommitted   = hotQuery(`select 1 where exists (select 1 from batches where id = $1) or exists (select 1 from folded where boot = $2 and seq >= $3)`)
 	qBatches     = query(`select id, data from batches order by id limit $1`)
 	qDropBatches = hotQuery(`delete from batches where id > $1 and id <= $2`)
@@ -54,10 +59,18 @@ func (db *DB) Settle(ctx context.Context, id ledger.BatchID, ids []tollkey.Balan
 		if len(s.Data) == 0 {
 			return nil
 		}
-		_, err = q.ExecContext(ctx, qInsertBatch, rowID(id), s.Data)
-		return err
+		result, err := q.ExecContext(ctx, qInsertOnce, rowID(id), s.Data, id.Boot, id.Seq)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, errCommittedBefore)
+		}
+		return nil
 	})
 }
+
+var errCommittedBefore = tollkey.NewError(tollkey.CodeConflict, tollkey.ReasonConflict, "This batch was committed before.")
 
 // readEach reads balances one by one, which suits an engine in the same process.
 func readEach(ctx context.Context, q querier, ids []tollkey.BalanceID) (map[tollkey.BalanceID]int64, error) {
@@ -116,6 +129,11 @@ func writeAll(ctx context.Context, q querier, _ []tollkey.BalanceID, remaining m
 
 // Committed implements ledger.Store.
 func (db *DB) Committed(ctx context.Context, id ledger.BatchID) (bool, error) {
+	if db.Solo() { // what the disk could not be given is not committed as was promised
+		if err := db.main.writer.synced(nil); err != nil {
+			return false, db.main.dialect.classify(err)
+		}
+	}
 	var one int
 	err := db.main.reads.QueryRowContext(ctx, qCommitted, rowID(id), id.Boot, id.Seq).Scan(&one)
 	if err == sql.ErrNoRows {
@@ -160,13 +178,16 @@ func eachBatch(ctx context.Context, q querier, fn func(ledger.Batch) error, text
 }
 
 // Fold implements ledger.Store.
-func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []ledger.Counter) error {
+func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, counters []ledger.Counter) (held time.Duration, err error) {
 	boots := make([]int64, 0, len(upTo))
 	for boot := range upTo {
 		boots = append(boots, boot)
 	}
 	slices.Sort(boots)
-	return db.main.updateRelaxed(ctx, func(q querier) error {
+	err = db.main.updateRelaxed(ctx, func(q querier) error {
+		if began := time.Now(); db.Solo() {
+			defer func() { held = time.Since(began) }()
+		}
 		gone := int64(0)
 		for _, boot := range boots {
 			result, err := q.ExecContext(ctx, qDropBatches, rowID(ledger.BatchID{Boot: boot}), rowID(ledger.BatchID{Boot: boot, Seq: upTo[boot]}))
@@ -192,6 +213,7 @@ func (db *DB) Fold(ctx context.Context, upTo map[int64]int64, batches int, count
 		}
 		return nil
 	})
+	return held, err
 }
 
 // Counters implements ledger.Store.
@@ -229,17 +251,8 @@ func eachCounter(ctx context.Context, q querier, fn func(ledger.Counter), text s
 }
 
 // PruneCounters implements ledger.Store.
-func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (n int, err error) {
-	err = db.main.updateRelaxed(ctx, func(q querier) error {
-		result, err := q.ExecContext(ctx, qPruneCounter, now, limit)
-		if err != nil {
-			return err
-		}
-		gone, err := result.RowsAffected()
-		n = int(gone)
-		return err
-	})
-	return n, err
+func (db *DB) PruneCounters(ctx context.Context, now int64, limit int) (int, error) {
+	return db.prune(ctx, limit, qPruneCounter, now)
 }
 
 // OldestBatch implements ledger.Store.

@@ -2,7 +2,7 @@
 // PostgreSQL. Every statement is written once and runs as it is on both; what differs is in dialect.go.
 //
 // On SQLite there is one writer per file: a goroutine with two queues, the ledger's first. The roll-ups of usage live in a
-// second file with a writer of its own, so that they never delay a verification. On PostgreSQL all is in one database.
+// second file with a writer of its own, so that they never delay a verification. Nobody waits for the disk while he has the writer (journal.go). On PostgreSQL all is in one database.
 package sqlstore
 
 import (
@@ -175,6 +175,30 @@ func (f *file) updateRelaxed(ctx context.Context, fn func(querier) error) error 
 		return f.dialect.classify(f.writer.doRelaxed(ctx, fn))
 	}
 	return f.update(ctx, fn)
+}
+
+// sliceFor is how long work that can wait may hold SQLite's writer, the commit not counted.
+const sliceFor = 3 * time.Millisecond
+
+// prune runs a delete that takes a bound and a number of rows, until nothing is left, limit is reached or the slice's time is over.
+func (db *DB) prune(ctx context.Context, limit int, text string, bound int64) (n int, err error) {
+	const step = 50
+	err = db.main.updateRelaxed(ctx, func(q querier) error {
+		n = 0
+		for began := time.Now(); n < limit && time.Since(began) < sliceFor; {
+			result, err := q.ExecContext(ctx, text, bound, min(step, limit-n))
+			if err != nil {
+				return err
+			}
+			gone, err := result.RowsAffected()
+			if err != nil || gone == 0 {
+				return err
+			}
+			n += int(gone)
+		}
+		return nil
+	})
+	return n, err
 }
 
 func (f *file) updateOnce(ctx context.Context, fn func(querier) error) error {

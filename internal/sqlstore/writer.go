@@ -16,12 +16,13 @@ var errWriterClosed = errors.New("sqlstore: the writer is closed")
 // writer is the one connection that writes to a SQLite file; whoever has its turn uses it. database/sql hands out waiting connections in random
 // order and would let bulk work stand before the ledger's; here urgent work always goes first, and nothing is handed from goroutine to goroutine.
 //
-// Changes that wait behind one another share a transaction, and with it one wait for the disk, which costs several times what they do.
+// Changes that wait behind one another share a transaction. A commit waits for no disk: who must survive the loss of power leaves the writer first, and
+// then waits for the journal.
 type writer struct {
 	pool    *sql.DB
 	conn    *sql.Conn
 	cached  map[string]*sql.Stmt
-	relaxed bool // the connection's synchronous mode: NORMAL survives a kill, FULL also power loss
+	journal *journal
 	// diskSync has urgent work survive power loss too. It is set before the first use.
 	diskSync bool
 	shared   *shared // the transaction that is open while the turn is passed on; nil = none
@@ -49,46 +50,56 @@ type shared struct {
 // shareFor is how long a shared transaction takes others in, so that urgent work that comes in between waits a few milliseconds at most.
 const shareFor = 4 * time.Millisecond
 
-func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
+func newWriter(ctx context.Context, pool *sql.DB, j *journal) (*writer, error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &writer{pool: pool, conn: conn, cached: map[string]*sql.Stmt{}}, nil
+	w := &writer{pool: pool, conn: conn, cached: map[string]*sql.Stmt{}, journal: j}
+	j.start(w)
+	return w, nil
 }
 
 // doRelaxed runs fn in a transaction without a wait for the disk: what is lost with the power is done again.
 func (w *writer) doRelaxed(ctx context.Context, fn func(querier) error) error {
-	return w.alone(ctx, &w.normal, true, fn)
+	return w.alone(ctx, &w.normal, fn)
 }
 
 // doUrgent runs fn in a transaction before all that waits, and without a wait for the disk unless diskSync.
 func (w *writer) doUrgent(ctx context.Context, fn func(querier) error) error {
-	return w.alone(ctx, &w.urgent, !w.diskSync, fn)
+	return w.synced(w.alone(ctx, &w.urgent, fn))
+}
+
+// synced waits for the disk after urgent work, if diskSync.
+func (w *writer) synced(err error) error {
+	if err != nil || !w.diskSync {
+		return err
+	}
+	return w.journal.sync()
 }
 
 // run executes one statement, which is a transaction of its own, as urgent work.
 func (w *writer) run(ctx context.Context, text string, args ...any) error {
+	return w.synced(w.runOnce(ctx, text, args...))
+}
+
+func (w *writer) runOnce(ctx context.Context, text string, args ...any) error {
 	if err := w.enter(ctx, &w.urgent, false); err != nil {
 		return err
 	}
 	defer w.leave()
-	ctx = context.WithoutCancel(ctx)
-	if err := w.mode(ctx, !w.diskSync); err != nil {
-		return err
-	}
-	_, err := w.ExecContext(ctx, text, args...)
+	_, err := w.ExecContext(context.WithoutCancel(ctx), text, args...)
 	return err
 }
 
 // alone runs fn in a transaction of its own. A caller whose ctx ends while it waits leaves; a transaction that has begun is finished.
-func (w *writer) alone(ctx context.Context, queue *[]turn, relaxed bool, fn func(querier) error) error {
+func (w *writer) alone(ctx context.Context, queue *[]turn, fn func(querier) error) error {
 	if err := w.enter(ctx, queue, false); err != nil {
 		return err
 	}
 	defer w.leave()
 	ctx = context.WithoutCancel(ctx)
-	if err := w.begin(ctx, relaxed); err != nil {
+	if err := w.exec(ctx, "begin immediate"); err != nil {
 		return err
 	}
 	err := w.try(fn)
@@ -110,7 +121,7 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 	ctx = context.WithoutCancel(ctx)
 	first := w.shared == nil
 	if first {
-		if err := w.begin(ctx, false); err != nil {
+		if err := w.exec(ctx, "begin immediate"); err != nil {
 			w.leave()
 			return err
 		}
@@ -123,7 +134,10 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 	done := make(chan error, 1)
 	w.shared.members = append(w.shared.members, done)
 	w.leave()
-	return <-done
+	if err := <-done; err != nil {
+		return err
+	}
+	return w.journal.sync()
 }
 
 // part runs one member's fn in the shared transaction, and undoes what it did if it fails.
@@ -156,13 +170,6 @@ func (w *writer) try(fn func(querier) error) (err error) {
 		}
 	}()
 	return fn(w)
-}
-
-func (w *writer) begin(ctx context.Context, relaxed bool) error {
-	if err := w.mode(ctx, relaxed); err != nil {
-		return err
-	}
-	return w.exec(ctx, "begin immediate")
 }
 
 // enter waits for the caller's turn.
@@ -198,6 +205,7 @@ func (w *writer) enter(ctx context.Context, queue *[]turn, shares bool) error {
 
 // leave gives the turn to the next, urgent work first. A shared transaction ends here, unless the next may join it.
 func (w *writer) leave() {
+	w.journal.commits.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.shared != nil {
@@ -240,31 +248,18 @@ func (w *writer) finish() {
 	}
 }
 
-func (w *writer) mode(ctx context.Context, relaxed bool) error {
-	if w.relaxed == relaxed {
-		return nil
-	}
-	level := "full"
-	if relaxed {
-		level = "normal"
-	}
-	if _, err := w.conn.ExecContext(ctx, "pragma synchronous = "+level); err != nil {
-		return err
-	}
-	w.relaxed = relaxed
-	return nil
-}
-
 func (w *writer) exec(ctx context.Context, text string) error {
 	_, err := w.ExecContext(ctx, text)
 	return err
 }
 
 func (w *writer) close() {
+	w.journal.end()
 	_ = w.enter(context.Background(), &w.normal, false) // after all that waits
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
+	w.journal.close()
 	for _, s := range w.cached {
 		_ = s.Close()
 	}

@@ -108,7 +108,8 @@ type Changes interface {
 	// Watch returns a channel that receives (never blocks, may coalesce) soon after a change was committed, by this process or,
 	// where the engine can tell, by any other. It is closed when ctx ends. It is a hint only: followers poll as well.
 	Watch(ctx context.Context) <-chan struct{}
-	// PruneChanges deletes up to limit changes and rows of dead nodes that are older than age, and reports how many.
+	// PruneChanges deletes the rows of dead nodes, and up to limit changes, that are older than age; fewer where others would wait too long. It reports
+	// how many changes.
 	PruneChanges(ctx context.Context, age time.Duration, limit int) (int, error)
 }
 

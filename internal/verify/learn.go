@@ -13,9 +13,13 @@ const maxMisses = 16
 // mayExist reports false only if no key with this digest exists, as far as the applied changes tell.
 func (e *Engine) mayExist(d *tollkey.Digest) bool { return !e.known.ready.Load() || e.known.has(d) }
 
+// Lookups returns how many reads of the store digests have caused.
+func (e *Engine) Lookups() int64 { return e.looked.Load() }
+
 func (e *Engine) admitMiss(ctx context.Context) error {
 	select {
 	case e.misses <- struct{}{}:
+		e.looked.Add(1)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

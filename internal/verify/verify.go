@@ -28,6 +28,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -58,6 +59,7 @@ type Engine struct {
 	// namespaces are those of standalone limits.
 	namespaces *cache[namespaceName, namespace]
 	misses     chan struct{}
+	looked     atomic.Int64 // reads of the store that digests have caused
 	folded     folder
 	requests   *limit.Local // of workspaces with a cap
 	used       func(tollkey.KeyID, time.Time)
