@@ -12,10 +12,6 @@ import (
 	"github.com/tollkey/tollkey/internal/store"
 )
 
-var (
-	qDeleteAPI = query(`update apis set deleted_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
-)
-
 // apiSelect reads APIs. Every read of them goes through it.
 const apiSelect = `select id, workspace_id, name, default_prefix, default_byte_length, delete_protection, ip_allow_list,
 	recoverable_keys, key_format, key_count, created_at from apis where workspace_id = $1 and deleted_at is null and `
@@ -31,6 +27,7 @@ var (
 		default_byte_length = coalesce($6, default_byte_length), delete_protection = coalesce($7, delete_protection),
 		ip_allow_list = coalesce($8, ip_allow_list), recoverable_keys = coalesce($9, recoverable_keys), key_format = coalesce($10, key_format)
 		where id = $1 and workspace_id = $2 and deleted_at is null`)
+	qDeleteAPI = query(`update apis set deleted_at = $3 where id = $1 and workspace_id = $2 and deleted_at is null`)
 	qCountKeys = query(`update apis set key_count = key_count + cast($2 as bigint) where id = $1 and (cast($2 as bigint) < 0 or deleted_at is null)`)
 )
 

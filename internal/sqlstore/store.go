@@ -90,11 +90,8 @@ var (
 // finish writes what was counted, audited and announced, as the last statements of the transaction: the feed's row is locked only from here to the commit.
 // That lock puts changes and audit entries in one order, which is that of the commits.
 func (t *tx) finish(ctx context.Context) (number int64, err error) {
-	if err := t.countKeys(ctx); err != nil {
-		return 0, err
-	}
 	if !t.wanted && len(t.audit) == 0 {
-		return 0, nil
+		return 0, t.countKeys(ctx)
 	}
 	if err := t.insertTargets(ctx); err != nil {
 		return 0, err
@@ -107,6 +104,9 @@ func (t *tx) finish(ctx context.Context) (number int64, err error) {
 	var step, last int64
 	if t.wanted {
 		step = 1
+	}
+	if err := t.countKeys(ctx); err != nil {
+		return 0, err
 	}
 	if err := t.q.QueryRowContext(ctx, qNextNumber, step, len(t.audit)).Scan(&number, &last); err != nil {
 		return 0, err
