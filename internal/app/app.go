@@ -268,14 +268,14 @@ func (a *App) rollOnce(ctx context.Context, roller *meter.Roller) error {
 			}
 		}
 	}
-	return a.prune(ctx)
+	return a.prune(ctx, time.Now())
 }
 
-// prune throws away what nobody needs, in slices that let others write in between.
-func (a *App) prune(ctx context.Context) error {
+// prune throws away what nobody needs at now, in slices that let others write in between.
+func (a *App) prune(ctx context.Context, now time.Time) error {
 	const slice, pause = 500, 3 * time.Millisecond // verifications that queued up behind a slice get as long
 	for _, next := range []func() (int, error){
-		func() (int, error) { return a.db.PruneCounters(ctx, time.Now().UnixMilli(), slice) },
+		func() (int, error) { return a.db.PruneCounters(ctx, now.UnixMilli(), slice) },
 		func() (int, error) { return a.db.PruneLinks(ctx, slice/5) },
 		func() (int, error) { return a.db.PruneChanges(ctx, keepChanges, slice) },
 	} {
