@@ -147,6 +147,34 @@ type RateLimit struct {
 	AutoApply bool
 }
 
+// Portal is where customers look after their own keys of some APIs. Its slug is unique among the live ones of a workspace.
+type Portal struct {
+	ID           PortalID
+	Workspace    WorkspaceID
+	Slug         string
+	Name         string
+	APIs         []APIID
+	PrimaryColor string // "" or #rrggbb
+	LogoURL      string
+	ReturnURL    string
+	Enabled      bool
+	CreatedAt    time.Time
+}
+
+// PortalSession lets one customer into a portal for a while. What it may do was fixed when it was made; it ends at once when it is revoked, or its portal disabled or deleted.
+type PortalSession struct {
+	ID         SessionID
+	Workspace  WorkspaceID
+	Portal     PortalID
+	ExternalID string
+	APIs       []APIID
+	Scopes     []string
+	Preview    bool
+	ReturnURL  string
+	CreatedAt  time.Time
+	Expires    time.Time // of the code that opens it, then of the session itself
+}
+
 // Namespace is a named set of standalone limits: identifiers in it are counted apart from those in others. Names are unique in a workspace for ever.
 type Namespace struct {
 	ID        NamespaceID

@@ -37,6 +37,8 @@ type Config struct {
 	RootKey     string // the first root key's secret; "" = generated
 	// ErrorBase begins the type of every error; "" = this server's own pages.
 	ErrorBase string
+	// PortalURL is the page that customers are sent to with the code of a portal session; "" = this server's own.
+	PortalURL string
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// LogSample has one in so many successful verifications logged; 0 = none.
@@ -59,6 +61,8 @@ const (
 	drainWithin = 10 * time.Second
 	rollEvery   = time.Second
 	keepChanges = time.Hour
+	// keepSessions is how long ended portal sessions are kept.
+	keepSessions = 24 * time.Hour
 )
 
 // App is a server that is ready to run.
@@ -138,9 +142,12 @@ func (a *App) build(ctx context.Context, c Config) error {
 	if c.ErrorBase == "" {
 		c.ErrorBase = "http://" + a.Address + "/docs"
 	}
+	if c.PortalURL == "" {
+		c.PortalURL = "http://" + a.Address + "/portal"
+	}
 	handler, err := httpapi.New(httpapi.Options{
 		Control: control.New(a.db, a.db, secrets, a.follower.Confirm, time.Now), Verify: a.engine, Ready: a.db.Ping, Log: a.log, Remote: !a.db.Solo(),
-		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, LogSample: c.LogSample, Metrics: a.metrics(limits), Now: time.Now,
+		ErrorBase: c.ErrorBase, PortalBase: c.PortalURL, TrustedProxies: c.TrustedProxies, LogSample: c.LogSample, Metrics: a.metrics(limits), Now: time.Now,
 	})
 	a.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 70 * time.Second,
@@ -277,6 +284,10 @@ func (a *App) prune(ctx context.Context, now time.Time) error {
 	for _, next := range []func() (int, error){
 		func() (int, error) { return a.db.PruneCounters(ctx, now.UnixMilli(), slice) },
 		func() (int, error) { return a.db.PruneLinks(ctx, slice/5) },
+		func() (int, error) { return a.db.PrunePortalSessions(ctx, time.Now().Add(-keepSessions), slice) },
+		func() (int, error) {
+			return a.db.PruneMinutes(ctx, time.Now().Add(-meter.KeepMinutes).UnixMilli(), slice)
+		},
 		func() (int, error) { return a.db.PruneChanges(ctx, keepChanges, slice) },
 	} {
 		for n := 1; n > 0 && ctx.Err() == nil; {

@@ -84,7 +84,9 @@ func (s server) post(t *testing.T, credential, procedure, body string) (int, map
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json")
-	if credential != "" {
+	if cookie, ok := strings.CutPrefix(credential, "Cookie "); ok {
+		r.Header.Set("Cookie", cookie)
+	} else if credential != "" {
 		r.Header.Set("Authorization", credential)
 	}
 	resp, err := http.DefaultClient.Do(r)

@@ -19,6 +19,7 @@ type crossing struct {
 	operation string
 	status    int    // that a missing thing gets; never 400 for a body that the schema refuses
 	body      string // with <things> of the other workspace, see furnish, and <own things>
+	customers bool   // a customer of this workspace asks, in a portal
 	managers  bool   // only callers without server.*.manage_workspaces are kept out
 }
 
@@ -95,6 +96,24 @@ var crossings = []crossing{
 	{operation: "deleteIdentity", status: 404, body: `{"identity":"<externalId>"}`},
 	{operation: "listIdentities", status: 200, body: `{"search":"<externalId>"}`},
 	{operation: "listIdentities", status: 200, body: `{"cursor":"<identity>"}`},
+	{operation: "listPortalSessions", status: 200, body: `{"externalId":"<externalId>","cursor":"<session>"}`},
+	{operation: "revokePortalSession", status: 404, body: `{"sessionId":"<session>"}`},
+	{operation: "listPortals", status: 200, body: `{"cursor":"<portal>"}`},
+	{operation: "exchangePortalCode", status: 401, body: `{"code":"<sessionToken>"}`},
+	{operation: "getPortal", status: 404, body: `{"portal":"<portal>"}`},
+	{operation: "updatePortal", status: 404, body: `{"portal":"<portal>","enabled":false}`},
+	{operation: "deletePortal", status: 404, body: `{"portal":"<portal>"}`},
+	{operation: "createPortalSession", status: 404, body: `{"portal":"<portal>","externalId":"<externalId>","scopes":["keys:read"]}`},
+	{operation: "getPortal", status: 404, body: `{"portal":"<portalSlug>"}`},
+	{operation: "updatePortal", status: 404, body: `{"portal":"<portalSlug>","enabled":false}`},
+	{operation: "deletePortal", status: 404, body: `{"portal":"<portalSlug>"}`},
+	{operation: "createPortalSession", status: 404, body: `{"portal":"<portalSlug>","externalId":"<externalId>","scopes":["keys:read"]}`},
+	{operation: "updatePortal", status: 404, body: `{"portal":"<own portal>","apiIds":["<api>"]}`},
+	{operation: "listPortalKeys", status: 200, body: `{"cursor":"<key>"}`, customers: true},
+	{operation: "createPortalKey", status: 404, body: `{"apiId":"<api>"}`, customers: true},
+	{operation: "rerollPortalKey", status: 404, body: `{"keyId":"<key>","expiration":0}`, customers: true},
+	{operation: "getPortalVerifications", status: 200, body: `{"startTime":1000000000000,"endTime":1000000060000,"keyId":"<key>"}`, customers: true},
+	{operation: "getPortalUsage", status: 200, body: `{"from":1000000000000,"to":4102444800000,"keyId":"<key>"}`, customers: true},
 	{operation: "listRootKeys", status: 200, body: `{"limit":1}`},
 	{operation: "listRootKeys", status: 200, body: `{"cursor":"<rootKey>","limit":1}`},
 	{operation: "getRootKey", status: 404, body: `{"keyId":"<rootKey>"}`},
@@ -113,6 +132,7 @@ var crossings = []crossing{
 	{operation: "liveness", status: 200},
 	{operation: "createRootKey", status: 200, body: `{"permissions":["api.<api>.create_key"]}`},
 	{operation: "createApi", status: 200, body: `{"name":"<apiName>"}`},
+	{operation: "createPortal", status: 200, body: `{"slug":"<portalSlug>","name":"x","apiIds":["<own api>"]}`},
 	{operation: "createIdentity", status: 200, body: `{"externalId":"<externalId>"}`},
 	{operation: "createKey", status: 200, body: `{"apiId":"<own api>","externalId":"<externalId>"}`},
 	{operation: "updateKey", status: 200, body: `{"keyId":"<own key>","externalId":"<externalId>"}`},
@@ -200,7 +220,7 @@ func (w *tenant) furnish(t *testing.T) {
 	tag := w.secret[len(w.secret)-4:]
 	w.things = map[string]string{
 		"rootSecret": w.secret, "apiName": "api " + tag, "externalId": "customer_" + tag, "slug": "docs.read." + tag, "roleName": "editor " + tag,
-		"namespaceName": "emails " + tag, "identifier": "user " + tag, "private": "private " + tag,
+		"namespaceName": "emails " + tag, "identifier": "user " + tag, "private": "private " + tag, "portalSlug": "portal-" + strings.ToLower(tag),
 	}
 	make := func(procedure, body string, ids map[string]string) {
 		t.Helper()
@@ -225,6 +245,11 @@ func (w *tenant) furnish(t *testing.T) {
 	make("ratelimit.limit", `{"namespace":"<namespaceName>","identifier":"<identifier>","limit":10,"duration":2592000000,"cost":4}`, nil)
 	make("ratelimit.setOverride", `{"namespace":"<namespaceName>","identifier":"<identifier>","limit":8,"duration":2592000000}`, nil)
 	make("keys.verifyKey", `{"key":"<secret>"}`, nil)
+	make("portal.createPortal", `{"slug":"<portalSlug>","name":"<private> name of portal","apiIds":["<api>"]}`, map[string]string{"portalId": "portal"})
+	make("portal.createSession", `{"portal":"<portal>","externalId":"<externalId>","scopes":["keys:read","keys:create","keys:reroll","analytics:read"]}`,
+		map[string]string{"id": "session", "url": "code"})
+	_, w.things["code"], _ = strings.Cut(w.things["code"], "code=")
+	make("portal.exchangeCode", `{"code":"<code>"}`, map[string]string{"accessToken": "sessionToken"})
 	w.things["namespace"] = w.first(t, "ratelimit.listNamespaces", "id")
 	w.things["log"] = w.first(t, "audit.listEvents", "id")
 }
@@ -266,7 +291,7 @@ func (w *tenant) state(t *testing.T) string {
 	var out strings.Builder
 	for _, ask := range [][2]string{
 		{"workspaces.getWorkspace", `{}`}, {"apis.getApi", `{"apiId":"<api>"}`}, {"apis.listKeys", `{"apiId":"<api>"}`}, {"keys.getKey", `{"keyId":"<key>"}`},
-		{"permissions.listPermissions", `{}`}, {"permissions.listRoles", `{}`}, {"identities.listIdentities", `{}`}, {"ratelimit.listNamespaces", `{}`},
+		{"permissions.listPermissions", `{}`}, {"permissions.listRoles", `{}`}, {"identities.listIdentities", `{}`}, {"portal.listPortals", `{}`}, {"portal.listSessions", `{}`}, {"ratelimit.listNamespaces", `{}`},
 		{"ratelimit.listOverrides", `{"namespace":"<namespace>"}`}, {"rootKeys.listRootKeys", `{}`}, {"audit.listEvents", `{}`},
 		{"ratelimit.limit", `{"namespace":"<namespace>","identifier":"<identifier>","limit":10,"duration":2592000000,"cost":0}`},
 	} {
@@ -297,7 +322,11 @@ func (w *tenant) cross(t *testing.T, path string, c crossing, other tenant) {
 		if strings.Contains(body, "<") {
 			t.Errorf("%s: furnish makes no such thing: %s", c.operation, body)
 		}
-		status, out := w.post(t, "Bearer "+w.secret, procedure, body)
+		credential := "Bearer " + w.secret
+		if c.customers {
+			credential = "Cookie portal_session=" + w.things["sessionToken"]
+		}
+		status, out := w.post(t, credential, procedure, body)
 		if status != c.status {
 			t.Errorf("%s %s: %d %v, want %d", procedure, body, status, out, c.status)
 		}
@@ -319,7 +348,7 @@ func (w *tenant) cross(t *testing.T, path string, c crossing, other tenant) {
 	if theirs != missing {
 		t.Errorf("%s %s tells what another workspace has:\n%s\nand for what is nowhere:\n%s", procedure, c.body, theirs, missing)
 	}
-	for _, name := range []string{"api", "key", "secret", "permission", "role", "identity", "namespace", "rootKey", "rootSecret", "log", "private"} {
+	for _, name := range []string{"api", "key", "secret", "permission", "role", "identity", "namespace", "rootKey", "rootSecret", "log", "portal", "session", "sessionToken", "private"} {
 		if strings.Contains(answer, other.things[name]) {
 			t.Errorf("%s %s answers the other workspace's %s: %s", procedure, c.body, name, answer)
 		}

@@ -88,6 +88,21 @@ var requests = map[string]request{
 	"updateWorkspace": {body: `{"name":"renamed"}`},
 	"listAuditEvents": {body: `{}`},
 
+	"createPortal":        {body: `{"slug":"made-<n>","name":"x","apiIds":["<api>"]}`},
+	"getPortal":           {body: `{"portal":"portal-<n>"}`},
+	"listPortals":         {body: `{}`},
+	"updatePortal":        {body: `{"portal":"portal-<n>","name":"renamed"}`},
+	"deletePortal":        {body: `{"portal":"portal-<n>"}`},
+	"createPortalSession": {`{"portal":"portal-<n>","externalId":"u","scopes":["keys:read"]}`, []string{"api.*.read_key", "api.*.read_api"}},
+	"listPortalSessions":  {body: `{}`},
+	"revokePortalSession": {body: `{"sessionId":"<session>"}`},
+
+	"listPortalKeys":         {body: `{}`},
+	"createPortalKey":        {body: `{"name":"made"}`},
+	"rerollPortalKey":        {body: `{"keyId":"<key>","expiration":0}`},
+	"getPortalVerifications": {body: `{"startTime":0,"endTime":60000}`},
+	"getPortalUsage":         {body: `{"from":0,"to":60000}`},
+
 	"queryUsage": {body: `{"from":0,"to":3600000}`},
 }
 
@@ -97,6 +112,7 @@ type operation struct {
 	ID          string   `yaml:"operationId"`
 	Permissions []string `yaml:"x-permission"`
 	Audit       []string `yaml:"x-audit"`
+	Scopes      []string `yaml:"x-scope"` // of a portal session, instead of permissions
 }
 
 // TestOperations sends every operation twice: for a caller who lacks the permission, which must change nothing, and for one who holds just what x-permission
@@ -111,17 +127,36 @@ func TestOperations(t *testing.T) {
 			defer stop()
 			d := look(t, s, c)
 			for n, o := range operations(t) {
+				if o.ID == "exchangePortalCode" {
+					continue // whoever has a code may use it, once: see testdata/http/portal.txtar
+				}
 				t.Run(o.ID, func(t *testing.T) {
 					r, ok := requests[o.ID]
 					switch {
 					case o.Audit == nil:
 						t.Fatal("x-audit is missing: which audit events may it write? [] if it changes nothing")
-					case len(o.Permissions) == 0:
-						t.Fatal("x-permission is missing")
+					case len(o.Permissions)+len(o.Scopes) == 0:
+						t.Fatal("x-permission or x-scope is missing")
 					case !ok:
 						t.Fatal("requests has none for it")
 					}
-					d.operation(t, o, r.also, prepare(t, s, o, r.body, n))
+					body := prepare(t, s, o, r.body, n)
+					if len(o.Scopes) > 0 {
+						owner := "owner_" + strconv.Itoa(n)
+						other := "keys:read"
+						if slices.Contains(o.Scopes, other) {
+							other = "keys:reroll"
+						}
+						d.operation(t, o, customer(t, s, n, other), customer(t, s, n, o.Scopes[0]), owner, body)
+						return
+					}
+					unrelated := "audit.*.read_audit"
+					if slices.Contains(o.Permissions, unrelated) {
+						unrelated = "usage.*.read_usage"
+					}
+					_, weak := caller(t, s, []string{unrelated})
+					id, strong := caller(t, s, slices.Concat(o.Permissions, r.also))
+					d.operation(t, o, weak, strong, id, body)
 				})
 			}
 		})
@@ -169,7 +204,11 @@ func prepare(t *testing.T, s server, o operation, body string, n int) string {
 	put("keys.createKey", `{"apiId":"<api>","permissions":["held.<n>"],"roles":["held_<n>"],"externalId":"owner_<n>"}`, "<key>", "keyId", "<secret>", "key")
 	put("ratelimit.limit", `{"namespace":"<namespace>","identifier":"u1","limit":3,"duration":60000}`)
 	put("ratelimit.setOverride", `{"namespace":"<namespace>","identifier":"u1","limit":3,"duration":60000}`)
-	put("rootKeys.createRootKey", `{"permissions":["`+o.Permissions[0]+`"]}`, "<rootKey>", "keyId")
+	put("portal.createPortal", `{"slug":"portal-<n>","name":"p","apiIds":["<api>"]}`)
+	put("portal.createSession", `{"portal":"portal-<n>","externalId":"owner_<n>","scopes":["keys:read"]}`, "<session>", "id")
+	if len(o.Permissions) > 0 {
+		put("rootKeys.createRootKey", `{"permissions":["`+o.Permissions[0]+`"]}`, "<rootKey>", "keyId")
+	}
 	return replaced(body, known)
 }
 
@@ -194,13 +233,23 @@ func caller(t *testing.T, s server, permissions []string) (id, credential string
 	return made["keyId"].(string), "Bearer " + made["key"].(string)
 }
 
-func (d *onlooker) operation(t *testing.T, o operation, also []string, body string) {
-	unrelated := "audit.*.read_audit"
-	if slices.Contains(o.Permissions, unrelated) {
-		unrelated = "usage.*.read_usage"
+// customer opens a session in the portal that prepare has made, and returns its credential.
+func customer(t *testing.T, s server, n int, scope string) (credential string) {
+	t.Helper()
+	status, made := s.call(t, "portal.createSession", fmt.Sprintf(`{"portal":"portal-%d","externalId":"owner_%d","scopes":[%q]}`, n, n, scope))
+	if status != http.StatusOK {
+		t.Fatalf("portal.createSession: %d %v", status, made)
 	}
-	_, weak := caller(t, d.server, []string{unrelated})
-	id, strong := caller(t, d.server, slices.Concat(o.Permissions, also))
+	_, code, _ := strings.Cut(made["url"].(string), "code=")
+	status, made = s.callAs(t, "", "portal.exchangeCode", fmt.Sprintf(`{"code":%q}`, code))
+	if status != http.StatusOK {
+		t.Fatalf("portal.exchangeCode: %d %v", status, made)
+	}
+	return "Cookie portal_session=" + made["accessToken"].(string)
+}
+
+// operation calls o as somebody who may not, and as somebody who may, whose id is given.
+func (d *onlooker) operation(t *testing.T, o operation, weak, strong, id, body string) {
 	for deadline := time.Now().Add(20 * time.Second); d.number(t, "select count(*) from removed") > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) { // the last operation's links are cleared away in the background
 			t.Fatal("what was removed stays linked")

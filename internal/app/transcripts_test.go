@@ -210,6 +210,7 @@ var (
 	resetText   = regexp.MustCompile(`"reset": (\d+)`)
 	lengthText  = regexp.MustCompile(`"duration":(\d+)`)
 	tookText    = regexp.MustCompile(`"milliseconds": \d+`)
+	tokenText   = regexp.MustCompile(`\b(pst|pat)_[1-9A-HJ-NP-Za-km-z]{24}\b`)
 	timeText    = regexp.MustCompile(`\b\d{13}\b`)
 	placeholder = regexp.MustCompile(`<(?:root|hour|[a-z]+#\d+)>`)
 	repetition  = regexp.MustCompile(`<([^<>]+)\*(\d+)>`)
@@ -244,6 +245,7 @@ func (n *names) normalize(text string) string {
 		}
 		return n.name(part[1], part[0])
 	})
+	text = replace(tokenText, text, func(part []string) string { return n.name(part[1], part[0]) })
 	text = replace(resetText, text, n.reset)
 	text = replace(timeText, text, func(part []string) string {
 		if millis, err := strconv.ParseInt(part[0], 10, 64); err == nil && time.Since(time.UnixMilli(millis)).Abs() < 48*time.Hour {

@@ -94,7 +94,7 @@ func appConfig(c *config.Config) app.Config {
 	return app.Config{
 		Listen: c.Listen, Data: c.Data, DatabaseURL: c.DatabaseURL, RootKey: c.RootKey,
 		Buffered: c.Buffered, DiskSync: c.DiskSync, LiveCounters: c.LiveCounters,
-		ErrorBase: c.ErrorBase, TrustedProxies: c.TrustedProxies, MasterKeys: c.MasterKeys, LogSample: int64(c.LogSample),
+		ErrorBase: c.ErrorBase, PortalURL: c.PortalURL, TrustedProxies: c.TrustedProxies, MasterKeys: c.MasterKeys, LogSample: int64(c.LogSample),
 	}
 }
 

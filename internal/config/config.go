@@ -31,6 +31,7 @@ type Config struct {
 	DiskSync       bool              // ledger.sync is disk: acknowledged verifications survive power loss
 	LiveCounters   int               // how many counters of limits are kept in memory
 	ErrorBase      string            // begins the type URL of errors, without a slash at its end; "" = the server's own /docs
+	PortalURL      string            // the page that customers are sent to; "" = the server's own /portal
 	TrustedProxies []netip.Prefix    // whose X-Forwarded-For is believed
 	LogJSON        bool              // log.format is json
 	MasterKeys     []vault.MasterKey // of recoverable keys; the first wraps
@@ -71,7 +72,8 @@ var table = []setting{
 	{name: "usage.ack", env: "TOLLKEY_USAGE_ACK", fallback: "commit", parse: choice("commit", "buffered", func(c *Config) *bool { return &c.Buffered })},
 	{name: "ledger.sync", env: "TOLLKEY_LEDGER_SYNC", fallback: "process", parse: choice("process", "disk", func(c *Config) *bool { return &c.DiskSync })},
 	{name: "limits.memory", env: "TOLLKEY_LIMITS_MEMORY", fallback: "1000000", parse: number(1, func(c *Config) *int { return &c.LiveCounters })},
-	{name: "errorBase", env: "TOLLKEY_ERROR_BASE", parse: parseErrorBase},
+	{name: "errorBase", env: "TOLLKEY_ERROR_BASE", parse: webAddress(func(c *Config) *string { return &c.ErrorBase })},
+	{name: "portalUrl", env: "TOLLKEY_PORTAL_URL", parse: webAddress(func(c *Config) *string { return &c.PortalURL })},
 	{name: "trustedProxies", env: "TOLLKEY_TRUSTED_PROXIES", parse: parseTrustedProxies},
 	{name: "log.format", env: "TOLLKEY_LOG_FORMAT", fallback: "text", parse: choice("text", "json", func(c *Config) *bool { return &c.LogJSON })},
 	{name: "log.sample", env: "TOLLKEY_LOG_SAMPLE", fallback: "100", parse: number(0, func(c *Config) *int { return &c.LogSample })},

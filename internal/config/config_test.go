@@ -59,7 +59,7 @@ func TestDefaults(t *testing.T) {
 		{"usage.ack", "commit", "default"},
 		{"ledger.sync", "process", "default"},
 		{"limits.memory", "1000000", "default"},
-		{"errorBase", "", "default"},
+		{"errorBase", "", "default"}, {"portalUrl", "", "default"},
 		{"trustedProxies", "", "default"},
 		{"log.format", "text", "default"},
 		{"log.sample", "100", "default"},
@@ -133,6 +133,7 @@ ledger:
   sync: disk
 limits.memory: 5
 errorBase: https://errors.example/base/
+portalUrl: https://portal.example/
 trustedProxies:
   - 10.1.2.3/8
   - "::1"
@@ -145,7 +146,7 @@ log:
 	environ := []string{
 		"TOLLKEY_LISTEN=:9000", "TOLLKEY_DATA=/var/lib/tollkey", "TOLLKEY_DATABASE_URL=postgres://u:p@db/t",
 		"TOLLKEY_ROOT_KEY=01234567890123456789", "TOLLKEY_VAULT_KEYS=" + masterKey + "," + masterKey2, "TOLLKEY_USAGE_ACK=buffered", "TOLLKEY_LEDGER_SYNC=disk", "TOLLKEY_LIMITS_MEMORY=5",
-		"TOLLKEY_ERROR_BASE=https://errors.example/base/", "TOLLKEY_TRUSTED_PROXIES=10.1.2.3/8, ::1,::ffff:192.0.2.1",
+		"TOLLKEY_ERROR_BASE=https://errors.example/base/", "TOLLKEY_PORTAL_URL=https://portal.example/", "TOLLKEY_TRUSTED_PROXIES=10.1.2.3/8, ::1,::ffff:192.0.2.1",
 		"TOLLKEY_LOG_FORMAT=json", "TOLLKEY_LOG_SAMPLE=0",
 	}
 	if len(environ) != len(table)-1 { // vault.keyFile excludes vault.keys and has a test of its own
@@ -167,7 +168,7 @@ log:
 				}
 			}
 			if c.Listen != ":9000" || c.Data != "/var/lib/tollkey" || c.DatabaseURL != "postgres://u:p@db/t" || c.RootKey != "01234567890123456789" ||
-				len(c.MasterKeys) != 2 || c.MasterKeys[0].Entry() != masterKey || c.MasterKeys[1].Entry() != masterKey2 || !c.Buffered || !c.DiskSync || c.LiveCounters != 5 || c.ErrorBase != "https://errors.example/base" ||
+				len(c.MasterKeys) != 2 || c.MasterKeys[0].Entry() != masterKey || c.MasterKeys[1].Entry() != masterKey2 || !c.Buffered || !c.DiskSync || c.LiveCounters != 5 || c.ErrorBase != "https://errors.example/base" || c.PortalURL != "https://portal.example" ||
 				!slices.Equal(c.TrustedProxies, proxies) || !c.LogJSON || c.LogSample != 0 {
 				t.Errorf("%+v", c)
 			}

@@ -119,15 +119,18 @@ func withoutPasswords(v string) string {
 	return passwordParameter.ReplaceAllString(password.ReplaceAllString(v, "$1:***@"), "$1***")
 }
 
-func parseErrorBase(c *Config, v string) error {
-	if v != "" {
-		u, err := url.Parse(v)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsAny(v, "?#") {
-			return errors.New("must be an http or https URL without user, query and fragment")
+// webAddress parses an http or https URL, and takes the slash from its end.
+func webAddress(to func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v != "" {
+			u, err := url.Parse(v)
+			if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsAny(v, "?#") {
+				return errors.New("must be an http or https URL without user, query and fragment")
+			}
 		}
+		*to(c) = strings.TrimRight(v, "/")
+		return nil
 	}
-	c.ErrorBase = strings.TrimRight(v, "/")
-	return nil
 }
 
 func parseTrustedProxies(c *Config, v string) error {

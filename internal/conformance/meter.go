@@ -38,7 +38,7 @@ var hour = time.Date(2026, 9, 21, 14, 0, 0, 0, time.UTC).UnixMilli()
 const dayMillis = 24 * meter.HourMillis
 
 func sum(at int64, key tollkey.KeyID, outcome tollkey.Outcome, count int64) meter.Sum {
-	return meter.Sum{Workspace: ws, Hour: at, API: "api_1", Key: key, Outcome: outcome, Count: count, Credits: 2 * count}
+	return meter.Sum{Workspace: ws, Start: at, API: "api_1", Key: key, Outcome: outcome, Count: count, Credits: 2 * count}
 }
 
 // total is what all rows of the workspace say.

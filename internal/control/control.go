@@ -35,6 +35,8 @@ type Caller struct {
 	*tollkey.Principal
 	RemoteIP  string
 	UserAgent string
+
+	actor *tollkey.Actor // nil = the root key
 }
 
 // change is a transaction with what it will audit and announce.
@@ -53,13 +55,16 @@ func (c *change) record(event, description string, target tollkey.AuditTarget, a
 // audit writes down one event. Whoever calls it announces what was touched, too, if any node must know of it.
 func (c *change) audit(event, description string, targets ...tollkey.AuditTarget) {
 	const longest = 512 // bytes of a user agent
+	actor := tollkey.Actor{Type: "rootkey"}
+	if c.caller.actor != nil {
+		actor = *c.caller.actor
+	} else {
+		actor.ID, actor.Name = string(c.caller.RootKey), c.caller.Name
+	}
+	actor.RemoteIP, actor.UserAgent = c.caller.RemoteIP, c.caller.UserAgent[:min(len(c.caller.UserAgent), longest)]
 	c.Audit(tollkey.AuditEntry{
 		ID: tollkey.NewID("log", c.Now()), Workspace: c.caller.Workspace, Time: c.Now(), Event: event, Description: description,
-		Actor: tollkey.Actor{
-			Type: "rootkey", ID: string(c.caller.RootKey), Name: c.caller.Name, RemoteIP: c.caller.RemoteIP,
-			UserAgent: c.caller.UserAgent[:min(len(c.caller.UserAgent), longest)],
-		},
-		Targets: targets, Correlation: c.correlation,
+		Actor: actor, Targets: targets, Correlation: c.correlation,
 	})
 }
 

@@ -13,9 +13,13 @@ func (s *Service) Usage(ctx context.Context, caller Caller, q meter.Query) ([]me
 	if !caller.Can("usage", "*", "read_usage") {
 		return nil, nil, denied("usage.*.read_usage")
 	}
+	return s.usageOf(ctx, caller.Workspace, q)
+}
+
+func (s *Service) usageOf(ctx context.Context, ws tollkey.WorkspaceID, q meter.Query) ([]meter.Row, *meter.Row, error) {
 	var w *tollkey.Workspace
 	if err := s.store.View(ctx, func(r store.Reader) (err error) {
-		w, err = r.Workspace(ctx, caller.Workspace)
+		w, err = r.Workspace(ctx, ws)
 		return err
 	}); err != nil {
 		return nil, nil, err
@@ -27,7 +31,7 @@ func (s *Service) Usage(ctx context.Context, caller Caller, q meter.Query) ([]me
 		}
 	}
 	limit := q.Limit
-	q.Workspace, q.Limit = caller.Workspace, limit+1
+	q.Workspace, q.Limit = ws, limit+1
 	rows, err := s.usage.Usage(ctx, q)
 	if err != nil || len(rows) <= limit {
 		return rows, nil, err

@@ -56,7 +56,7 @@ func family(e *tollkey.Error) string {
 		return "user/bad_request"
 	case tollkey.ReasonWorkspaceRateLimited:
 		return "user/too_many_requests"
-	case tollkey.ReasonMalformedAuth:
+	case tollkey.ReasonMalformedAuth, tollkey.ReasonMissingAuth, tollkey.ReasonPortalTokenMissing:
 		return "unkey/authentication"
 	}
 	switch e.Code {

@@ -14,18 +14,20 @@ import (
 
 // event is what is known of one request: it becomes one wide log line and the metrics.
 type event struct {
-	id        string
-	start     time.Time
-	operation string // "" until a route was found
-	token     string // the secret of the root key; "" = the header is malformed
-	caller    control.Caller
-	header    http.Header // of the answer
-	status    int         // 0 = 200
-	kind      string      // the error's type
-	verified  bool        // a verification was answered
-	outcome   tollkey.Outcome
-	key       tollkey.KeyID
-	frequent  bool // of many that are alike: only a sample is logged
+	id         string
+	start      time.Time
+	operation  string // "" until a route was found
+	token      string // the secret of the root key; "" = the header is malformed
+	caller     control.Caller
+	header     http.Header // of the answer
+	status     int         // 0 = 200
+	kind       string      // the error's type
+	verified   bool        // a verification was answered
+	outcome    tollkey.Outcome
+	key        tollkey.KeyID
+	customer   *control.Customer // who is in a portal
+	authorized bool              // there is a header Authorization, of whatever form
+	frequent   bool              // of many that are alike: only a sample is logged
 }
 
 type eventKey struct{}

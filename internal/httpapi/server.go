@@ -41,6 +41,8 @@ type Options struct {
 	Remote bool
 	// ErrorBase begins every error's `type`.
 	ErrorBase string
+	// PortalBase is the address of the page that customers are sent to, with the code of their session.
+	PortalBase string
 	// TrustedProxies are the addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// LogSample has one in so many successful verifications logged; 0 = none.
@@ -114,12 +116,12 @@ func (s *server) guard(routes *wire.Server) http.Handler {
 			}
 		}()
 		credential := strings.TrimSpace(r.Header.Get("Authorization"))
-		if credential == "" {
-			if route, ok := routes.FindPath(r.Method, r.URL); ok && route.Name() != wire.LivenessOperation {
-				s.invalid(w, r, "The request failed to validate schema: it carries no credential.", fault{
-					Location: "security", Message: "The header Authorization is missing.", Fix: "Send `Authorization: Bearer <root key>`.",
-				})
-				return
+		if ev.authorized = credential != ""; !ev.authorized || strings.HasPrefix(r.URL.Path, portalPath) {
+			if route, ok := routes.FindPath(r.Method, r.URL); ok {
+				if missing, fix := lacks(r, route.Name()); missing != "" {
+					s.invalid(w, r, "The request failed to validate schema: it carries no credential.", fault{Location: "security", Message: missing, Fix: fix})
+					return
+				}
 			}
 		}
 		if token, ok := strings.CutPrefix(credential, "Bearer "); ok {
@@ -149,7 +151,14 @@ func (s *server) authenticate(r middleware.Request, next middleware.Next) (middl
 		defer cancel()
 		r.SetContext(ctx)
 	}
-	if err := s.admit(r.Context, ev); err != nil {
+	var err error
+	switch {
+	case portalOperations[r.OperationName]:
+		err = s.admitCustomer(r.Context, ev, r.Raw)
+	case r.OperationName != wire.ExchangePortalCodeOperation:
+		err = s.admit(r.Context, ev)
+	}
+	if err != nil {
 		return middleware.Response{}, err
 	}
 	return next(r)
@@ -166,6 +175,10 @@ func (s *server) admit(ctx context.Context, ev *event) error {
 	if err != nil {
 		return err
 	}
+	return s.admitted(ev, p)
+}
+
+func (s *server) admitted(ev *event, p *tollkey.Principal) error {
 	ev.caller.Principal = p
 	if p.RequestsPerMinute >= 0 {
 		return s.capRequests(ev)

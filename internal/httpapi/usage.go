@@ -20,6 +20,10 @@ func (s *server) QueryUsage(ctx context.Context, in *wire.UsageRequest) (*wire.U
 	if err != nil {
 		return nil, err
 	}
+	return s.usageResponse(ctx, &q, rows, next), nil
+}
+
+func (s *server) usageResponse(ctx context.Context, q *meter.Query, rows []meter.Row, next *meter.Row) *wire.UsageResponse {
 	out := &wire.UsageResponse{Meta: s.meta(ctx), Data: make([]wire.UsageRow, len(rows)), Pagination: pagination(cursorOf(next))}
 	for i := range rows {
 		r := &rows[i]
@@ -30,13 +34,12 @@ func (s *server) QueryUsage(ctx context.Context, in *wire.UsageRequest) (*wire.U
 			out.Data[i].Time = wire.NewOptInt64(r.Time)
 		}
 	}
-	return out, nil
+	return out
 }
 
 func usageQuery(in *wire.UsageRequest) (q meter.Query, err error) {
-	q.From = in.From - in.From%meter.HourMillis
-	q.To = (in.To + meter.HourMillis - 1) / meter.HourMillis * meter.HourMillis
 	q.Interval, q.Limit = meter.Interval(in.Interval.Or("")), in.Limit.Or(100)
+	q.Align(in.From, in.To)
 	for _, g := range in.GroupBy {
 		switch g {
 		case wire.UsageRequestGroupByItemKey:

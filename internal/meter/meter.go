@@ -1,4 +1,4 @@
-// Package meter turns recorded events into usage: hourly roll-ups per key and outcome, written exactly once, and the queries over
+// Package meter turns recorded events into usage: roll-ups by minute and by hour, per key and outcome, written exactly once, and the queries over
 // them. The roller (one at a time in a deployment, elected by a lease) reads the ledger's batches, adds them up, writes the sums
 // together with the last batch of each boot, and only then lets the ledger forget the batches; a batch at or below that mark is
 // never added again.
@@ -8,17 +8,24 @@ package meter
 
 import (
 	"context"
+	"time"
 
 	"github.com/tollkey/tollkey"
 )
 
-// HourMillis is the width of a roll-up.
-const HourMillis = 3_600_000
+// The widths of roll-ups, in milliseconds.
+const (
+	MinuteMillis = 60_000
+	HourMillis   = 3_600_000
+)
 
-// Sum is what happened to one key with one outcome in one hour.
+// KeepMinutes is how long roll-ups by minute are kept; those by hour stay.
+const KeepMinutes = 7 * 24 * time.Hour
+
+// Sum is what happened to one key with one outcome in one minute, or in the answer to a query of a wider interval, in one hour.
 type Sum struct {
 	Workspace tollkey.WorkspaceID
-	Hour      int64 // the hour's start, Unix milliseconds
+	Start     int64 // of the minute or hour, Unix milliseconds
 	API       tollkey.APIID
 	Key       tollkey.KeyID
 	Identity  tollkey.IdentityID
@@ -34,6 +41,8 @@ type Store interface {
 	// AddSums adds sums to the roll-ups and moves the marks forward to upTo (boot → seq), in one transaction. It fails,
 	// writing nothing, when a mark is not what the caller read (another roller was faster).
 	AddSums(ctx context.Context, from, upTo map[int64]int64, sums []Sum) error
+	// PruneMinutes deletes up to limit roll-ups by minute that began before the time given, Unix milliseconds, and reports how many.
+	PruneMinutes(ctx context.Context, before int64, limit int) (int, error)
 	// Usage answers a query; rows are ordered by time, then by the group fields, and start after q.After.
 	Usage(ctx context.Context, q Query) ([]Row, error)
 }
@@ -43,13 +52,14 @@ type Interval string
 
 // The intervals; "" gives one total per group.
 const (
-	IntervalNone  Interval = ""
-	IntervalHour  Interval = "hour"
-	IntervalDay   Interval = "day"
-	IntervalMonth Interval = "month"
+	IntervalNone   Interval = ""
+	IntervalMinute Interval = "minute" // of the last days only: see KeepMinutes
+	IntervalHour   Interval = "hour"
+	IntervalDay    Interval = "day"
+	IntervalMonth  Interval = "month"
 )
 
-// Query asks for usage in [From, To), Unix milliseconds, both at whole hours.
+// Query asks for usage in [From, To), Unix milliseconds, both at whole minutes with IntervalMinute, and at whole hours otherwise.
 type Query struct {
 	Workspace tollkey.WorkspaceID
 	From, To  int64
@@ -58,11 +68,21 @@ type Query struct {
 	ByAPI     bool
 	ByOutcome bool
 	// Filters; "" = any.
-	API     tollkey.APIID
-	Key     tollkey.KeyID
-	Outcome *tollkey.Outcome
-	Limit   int
-	After   *Row // the last row of the page before
+	API      tollkey.APIID
+	Key      tollkey.KeyID
+	Identity tollkey.IdentityID
+	Outcome  *tollkey.Outcome
+	Limit    int
+	After    *Row // the last row of the page before
+}
+
+// Align sets From and To so that the range is covered by whole intervals of the roll-ups.
+func (q *Query) Align(from, to int64) {
+	width := int64(HourMillis)
+	if q.Interval == IntervalMinute {
+		width = MinuteMillis
+	}
+	q.From, q.To = from-from%width, (to+width-1)/width*width
 }
 
 // Row is one line of an answer. Fields that the query did not group by are empty.

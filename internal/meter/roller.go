@@ -110,7 +110,7 @@ func addSums(sums map[Sum]*Sum, events []tollkey.Event) {
 			continue
 		}
 		at := e.Time.UnixMilli()
-		group := Sum{Workspace: e.Workspace, Hour: at - at%HourMillis, API: e.API, Key: e.Key, Identity: e.Identity, Outcome: e.Outcome}
+		group := Sum{Workspace: e.Workspace, Start: at - at%MinuteMillis, API: e.API, Key: e.Key, Identity: e.Identity, Outcome: e.Outcome}
 		s := sums[group]
 		if s == nil {
 			fresh := group

@@ -19,7 +19,7 @@ func NewTable(q Query) *Table { return &Table{q, map[string]*Row{}} }
 
 // Add counts a sum, which must fit the query's range and filters.
 func (t *Table) Add(s *Sum) {
-	r := Row{Time: start(s.Hour, t.q.Interval), Count: s.Count, Credits: s.Credits}
+	r := Row{Time: start(s.Start, t.q.Interval), Count: s.Count, Credits: s.Credits}
 	if s.Outcome == tollkey.OutcomeValid {
 		r.Valid = s.Count
 	}
@@ -89,11 +89,19 @@ func (r *Row) order() string {
 	return fmt.Sprintf("%016d\x00%s\x00%s\x00%s", r.Time, r.API, r.Key, r.Outcome)
 }
 
-func start(hour int64, interval Interval) int64 {
-	t := time.UnixMilli(hour).UTC()
+// Times lists the starts of all intervals of the query; there must be an interval.
+func (q *Query) Times() (out []int64) {
+	for at := start(q.From, q.Interval); at < q.To; at = next(at, q.Interval) {
+		out = append(out, at)
+	}
+	return out
+}
+
+func start(at int64, interval Interval) int64 {
+	t := time.UnixMilli(at).UTC()
 	switch interval {
-	case IntervalHour:
-		return hour
+	case IntervalMinute, IntervalHour:
+		return at
 	case IntervalDay:
 		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC).UnixMilli()
 	case IntervalMonth:
@@ -105,6 +113,8 @@ func start(hour int64, interval Interval) int64 {
 func next(at int64, interval Interval) int64 {
 	t := time.UnixMilli(at).UTC()
 	switch interval {
+	case IntervalMinute:
+		t = t.Add(time.Minute)
 	case IntervalDay:
 		t = t.AddDate(0, 0, 1)
 	case IntervalMonth:

@@ -19,9 +19,9 @@ func at(s string) int64 {
 // TestTablePagesMatchTheWhole reads a query row by row and as one page, with empty intervals, months of unequal length and groups.
 func TestTablePagesMatchTheWhole(t *testing.T) {
 	sums := []meter.Sum{
-		{Hour: at("2026-01-31T23"), API: "a", Key: "k1", Outcome: tollkey.OutcomeValid, Count: 3, Credits: 5},
-		{Hour: at("2026-02-01T00"), API: "a", Key: "k2", Outcome: tollkey.OutcomeRateLimited, Count: 2},
-		{Hour: at("2026-04-30T05"), API: "b", Key: "k3", Outcome: tollkey.OutcomeValid, Count: 1, Credits: 1},
+		{Start: at("2026-01-31T23"), API: "a", Key: "k1", Outcome: tollkey.OutcomeValid, Count: 3, Credits: 5},
+		{Start: at("2026-02-01T00"), API: "a", Key: "k2", Outcome: tollkey.OutcomeRateLimited, Count: 2},
+		{Start: at("2026-04-30T05"), API: "b", Key: "k3", Outcome: tollkey.OutcomeValid, Count: 1, Credits: 1},
 	}
 	for _, c := range []struct {
 		name  string

@@ -89,6 +89,15 @@ func base62Digits(n *big.Int, width int) string {
 // base62Width is how many base62 digits hold every value of n bytes.
 func base62Width(n int) int { return int(math.Ceil(float64(n) * 8 / math.Log2(62))) }
 
+// Token returns `<prefix>_` and 24 random characters, about 140 bits.
+func Token(prefix string) string {
+	const bytes, length = 32, 24
+	raw := make([]byte, bytes)
+	_, _ = rand.Read(raw)  // never fails since Go 1.24
+	encoded := Base58(raw) // at least 32 characters
+	return prefix + "_" + encoded[len(encoded)-length:]
+}
+
 // Start returns what of a preset secret may be shown: up to its last underscore, and four characters more.
 func Start(secret string) string {
 	at := strings.LastIndexByte(secret, '_') + 1

@@ -23,8 +23,10 @@ const keySelect = `select k.id, k.workspace_id, k.api_id, k.digest, k.start, k.n
 	where k.deleted_at is null and `
 
 var (
-	qKey       = hotQuery(keySelect + `k.id = $1 and k.workspace_id = $2 and a.deleted_at is null`)
-	qListKeys  = hotQuery(keySelect + `k.api_id = $1 and k.workspace_id = $2 and k.id >= $3 and a.deleted_at is null order by k.id limit $4`)
+	qKey         = hotQuery(keySelect + `k.id = $1 and k.workspace_id = $2 and a.deleted_at is null`)
+	qListKeys    = hotQuery(keySelect + `k.api_id = $1 and k.workspace_id = $2 and k.id >= $3 and a.deleted_at is null order by k.id limit $4`)
+	qListOwnedIn = inList(5, keySelect+`k.identity_id = $1 and k.workspace_id = $2 and k.id >= $3 and a.deleted_at is null and k.api_id in `,
+		` order by k.id limit $4`, true)
 	qListOwned = hotQuery(keySelect + `k.identity_id = $1 and k.api_id = $2 and k.workspace_id = $3 and k.id >= $4 and a.deleted_at is null order by k.id limit $5`)
 )
 
@@ -46,6 +48,9 @@ func (r reader) Key(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyI
 func (r reader) ListKeys(ctx context.Context, ws tollkey.WorkspaceID, f store.KeyFilter, page store.Page) ([]tollkey.Key, error) {
 	var found []store.KeyRecord
 	var err error
+	if f.APIs != nil {
+		return r.listOwned(ctx, ws, f, page)
+	}
 	if f.ExternalID == "" {
 		found, err = r.keys(ctx, qListKeys, string(f.API), string(ws), page.From, page.Limit)
 	} else {
@@ -66,6 +71,23 @@ func (r reader) ListKeys(ctx context.Context, ws tollkey.WorkspaceID, f store.Ke
 		keys[i] = found[i].Key
 	}
 	return keys, err
+}
+
+func (r reader) listOwned(ctx context.Context, ws tollkey.WorkspaceID, f store.KeyFilter, page store.Page) ([]tollkey.Key, error) {
+	owner, err := r.Identity(ctx, ws, f.ExternalID)
+	if tollkey.IsReason(err, identityMissing.Reason) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	size, args := fit([]any{string(owner.ID), string(ws), page.From, page.Limit}, texts(f.APIs))
+	found, err := r.keys(ctx, qListOwnedIn[size], args...)
+	out := make([]tollkey.Key, len(found))
+	for i := range found {
+		out[i] = found[i].Key
+	}
+	return out, err
 }
 
 // keys runs a statement made of keySelect and completes what it finds, in a number of statements that does not depend on how many keys there are.

@@ -29,14 +29,20 @@ func (r reader) each(ctx context.Context, texts map[int]string, fixed []any, val
 	return r.eachWith(ctx, texts, "", fixed, values, scan)
 }
 
+// fit returns the size of the statement for up to the largest number of values, and its arguments.
+func fit(fixed []any, values []string) (size int, args []any) {
+	size = listSizes[slices.IndexFunc(listSizes, func(n int) bool { return n >= len(values) })]
+	args = slices.Clone(fixed)
+	for i := range size {
+		args = append(args, values[min(i, len(values)-1)])
+	}
+	return size, args
+}
+
 // eachWith is each with tail behind the statements.
 func (r reader) eachWith(ctx context.Context, texts map[int]string, tail string, fixed []any, values []string, scan func(*sql.Rows) error) error {
 	for chunk := range slices.Chunk(values, listSizes[len(listSizes)-1]) {
-		size := listSizes[slices.IndexFunc(listSizes, func(n int) bool { return n >= len(chunk) })]
-		args := slices.Clone(fixed)
-		for i := range size {
-			args = append(args, chunk[min(i, len(chunk)-1)])
-		}
+		size, args := fit(fixed, chunk)
 		if err := eachRow(ctx, r.q, scan, texts[size]+tail, args...); err != nil {
 			return err
 		}

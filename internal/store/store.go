@@ -52,6 +52,8 @@ type Lookups interface {
 	// Namespace returns the namespace of that name or id, deleted or not, with all its overrides, or nil, nil when there never was one.
 	// Where one is named as another's id is, the id counts.
 	Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID string) (*NamespaceRecord, error)
+	// PortalSession returns the opened session with that token, if neither it nor its portal nor its workspace has ended, or nil, nil.
+	PortalSession(ctx context.Context, token tollkey.Digest, now time.Time) (*tollkey.PortalSession, error)
 	// Digests calls fn with the digest of every key and root key, in slices that fn must not keep; with first and last set, only
 	// with those of keys whose id is in that closed range.
 	Digests(ctx context.Context, first, last tollkey.KeyID, fn func([]tollkey.Digest) error) error
@@ -165,6 +167,13 @@ type Reader interface {
 	Identity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (*tollkey.Identity, error)
 	// Namespace returns the namespace of that name or id, deleted or not. Where one is named as another's id is, the id counts.
 	Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID string) (*tollkey.Namespace, error)
+	// Portal returns the live portal with that id or slug. Where one has another's id as its slug, the id counts.
+	Portal(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Portal, error)
+	// ListPortals returns live portals by ascending id.
+	ListPortals(ctx context.Context, ws tollkey.WorkspaceID, page Page) ([]tollkey.Portal, error)
+	// ListPortalSessions returns sessions that are live now, by ascending id; with externalID only those of that customer.
+	ListPortalSessions(ctx context.Context, ws tollkey.WorkspaceID, externalID string, now time.Time, page Page) ([]tollkey.PortalSession, error)
+
 	// ListNamespaces returns live namespaces by ascending id.
 	ListNamespaces(ctx context.Context, ws tollkey.WorkspaceID, page Page) ([]tollkey.Namespace, error)
 	// ListOverrides returns overrides of a namespace, deleted or not, by ascending id.
@@ -204,6 +213,8 @@ type APIFilter struct {
 type KeyFilter struct {
 	API        tollkey.APIID
 	ExternalID string // "" = any
+	// APIs, when set, replaces API: keys of any of these, at most 100. ExternalID must be set then.
+	APIs []tollkey.APIID
 }
 
 // AuditFilter narrows ListAudit; "" = any.
@@ -296,6 +307,18 @@ type Tx interface {
 	PutOverride(ctx context.Context, ns tollkey.NamespaceID, o tollkey.Override) (tollkey.OverrideID, error)
 	// DeleteOverride removes the override of exactly that identifier.
 	DeleteOverride(ctx context.Context, ns tollkey.NamespaceID, identifier string) (tollkey.OverrideID, error)
+
+	// CreatePortal is a conflict when a live portal has the slug.
+	CreatePortal(ctx context.Context, p *tollkey.Portal) error
+	// UpdatePortal writes the whole of it but id, workspace and creation. Without Enabled, all sessions so far end for good.
+	UpdatePortal(ctx context.Context, p *tollkey.Portal) error
+	DeletePortal(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.PortalID) error
+	// CreatePortalSession stores a session that waits to be opened by a code.
+	CreatePortalSession(ctx context.Context, s *tollkey.PortalSession, code tollkey.Digest) error
+	// OpenPortalSession exchanges a code for a token, once, and sets the session's expiry; it is not found when the code is unknown, used or out of date, or the session or its
+	// portal has ended.
+	OpenPortalSession(ctx context.Context, code, token tollkey.Digest, expires time.Time) (*tollkey.PortalSession, error)
+	RevokePortalSession(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.SessionID) error
 
 	// Audit adds entries to what is written at commit, behind all that were committed before: they form one chain, see tollkey.AuditEntry.
 	Audit(entries ...tollkey.AuditEntry)

@@ -57,6 +57,10 @@ func (r *rig) Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID st
 	return r.db.Namespace(ctx, ws, nameOrID)
 }
 
+func (r *rig) PortalSession(ctx context.Context, token tollkey.Digest, now time.Time) (*tollkey.PortalSession, error) {
+	return r.db.PortalSession(ctx, token, now)
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	db, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: t.TempDir()})

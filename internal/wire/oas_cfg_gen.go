@@ -12,11 +12,14 @@ import (
 )
 
 var regexMap = map[string]ogenregex.Regexp{
+	"^#[0-9a-fA-F]{6}$":        ogenregex.MustCompile("^#[0-9a-fA-F]{6}$"),
+	"^[a-z0-9-]+$":             ogenregex.MustCompile("^[a-z0-9-]+$"),
 	"^[a-z0-9]+(-[a-z0-9]+)*$": ogenregex.MustCompile("^[a-z0-9]+(-[a-z0-9]+)*$"),
 	"^[a-zA-Z0-9_-]+$":         ogenregex.MustCompile("^[a-zA-Z0-9_-]+$"),
 	"^[a-zA-Z0-9_.-]+$":        ogenregex.MustCompile("^[a-zA-Z0-9_.-]+$"),
 	"^[a-zA-Z0-9_:\\-.*]+$":    ogenregex.MustCompile("^[a-zA-Z0-9_:\\-.*]+$"),
 	"^[a-zA-Z0-9_]+$":          ogenregex.MustCompile("^[a-zA-Z0-9_]+$"),
+	"^https?://[^\\s]+$":       ogenregex.MustCompile("^https?://[^\\s]+$"),
 }
 
 type (

@@ -15,6 +15,14 @@ func (s *CreateKeyRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *CreatePortalSessionRequest) setDefaults() {
+	{
+		val := bool(false)
+		s.Preview.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *DeleteKeyRequest) setDefaults() {
 	{
 		val := bool(false)
@@ -103,6 +111,30 @@ func (s *ListPermissionsRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *ListPortalKeysRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *ListPortalSessionsRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *ListPortalsRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *ListRolesRequest) setDefaults() {
 	{
 		val := int(100)
@@ -120,6 +152,14 @@ func (s *ListRootKeysRequest) setDefaults() {
 
 // setDefaults set default value of fields.
 func (s *ListWorkspacesRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *PortalUsageRequest) setDefaults() {
 	{
 		val := int(100)
 		s.Limit.SetTo(val)

@@ -748,6 +748,321 @@ func (s *CreatePermissionResponseData) SetPermissionId(val string) {
 	s.PermissionId = val
 }
 
+// Ref: #/components/schemas/CreatePortalKeyRequest
+type CreatePortalKeyRequest struct {
+	// Needed where the portal has several APIs.
+	ApiId   OptString `json:"apiId"`
+	Name    OptString `json:"name"`
+	Expires OptInt64  `json:"expires"`
+}
+
+// GetApiId returns the value of ApiId.
+func (s *CreatePortalKeyRequest) GetApiId() OptString {
+	return s.ApiId
+}
+
+// GetName returns the value of Name.
+func (s *CreatePortalKeyRequest) GetName() OptString {
+	return s.Name
+}
+
+// GetExpires returns the value of Expires.
+func (s *CreatePortalKeyRequest) GetExpires() OptInt64 {
+	return s.Expires
+}
+
+// SetApiId sets the value of ApiId.
+func (s *CreatePortalKeyRequest) SetApiId(val OptString) {
+	s.ApiId = val
+}
+
+// SetName sets the value of Name.
+func (s *CreatePortalKeyRequest) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetExpires sets the value of Expires.
+func (s *CreatePortalKeyRequest) SetExpires(val OptInt64) {
+	s.Expires = val
+}
+
+// Ref: #/components/schemas/CreatePortalRequest
+type CreatePortalRequest struct {
+	Slug         string    `json:"slug"`
+	Name         string    `json:"name"`
+	ApiIds       []string  `json:"apiIds"`
+	PrimaryColor OptString `json:"primaryColor"`
+	LogoUrl      OptString `json:"logoUrl"`
+	ReturnUrl    OptString `json:"returnUrl"`
+}
+
+// GetSlug returns the value of Slug.
+func (s *CreatePortalRequest) GetSlug() string {
+	return s.Slug
+}
+
+// GetName returns the value of Name.
+func (s *CreatePortalRequest) GetName() string {
+	return s.Name
+}
+
+// GetApiIds returns the value of ApiIds.
+func (s *CreatePortalRequest) GetApiIds() []string {
+	return s.ApiIds
+}
+
+// GetPrimaryColor returns the value of PrimaryColor.
+func (s *CreatePortalRequest) GetPrimaryColor() OptString {
+	return s.PrimaryColor
+}
+
+// GetLogoUrl returns the value of LogoUrl.
+func (s *CreatePortalRequest) GetLogoUrl() OptString {
+	return s.LogoUrl
+}
+
+// GetReturnUrl returns the value of ReturnUrl.
+func (s *CreatePortalRequest) GetReturnUrl() OptString {
+	return s.ReturnUrl
+}
+
+// SetSlug sets the value of Slug.
+func (s *CreatePortalRequest) SetSlug(val string) {
+	s.Slug = val
+}
+
+// SetName sets the value of Name.
+func (s *CreatePortalRequest) SetName(val string) {
+	s.Name = val
+}
+
+// SetApiIds sets the value of ApiIds.
+func (s *CreatePortalRequest) SetApiIds(val []string) {
+	s.ApiIds = val
+}
+
+// SetPrimaryColor sets the value of PrimaryColor.
+func (s *CreatePortalRequest) SetPrimaryColor(val OptString) {
+	s.PrimaryColor = val
+}
+
+// SetLogoUrl sets the value of LogoUrl.
+func (s *CreatePortalRequest) SetLogoUrl(val OptString) {
+	s.LogoUrl = val
+}
+
+// SetReturnUrl sets the value of ReturnUrl.
+func (s *CreatePortalRequest) SetReturnUrl(val OptString) {
+	s.ReturnUrl = val
+}
+
+// Ref: #/components/schemas/CreatePortalResponse
+type CreatePortalResponse struct {
+	Meta Meta                     `json:"meta"`
+	Data CreatePortalResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreatePortalResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *CreatePortalResponse) GetData() CreatePortalResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreatePortalResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *CreatePortalResponse) SetData(val CreatePortalResponseData) {
+	s.Data = val
+}
+
+type CreatePortalResponseData struct {
+	PortalId string `json:"portalId"`
+}
+
+// GetPortalId returns the value of PortalId.
+func (s *CreatePortalResponseData) GetPortalId() string {
+	return s.PortalId
+}
+
+// SetPortalId sets the value of PortalId.
+func (s *CreatePortalResponseData) SetPortalId(val string) {
+	s.PortalId = val
+}
+
+// Ref: #/components/schemas/CreatePortalSessionRequest
+type CreatePortalSessionRequest struct {
+	// Id or slug.
+	Portal     string                                 `json:"portal"`
+	ExternalId string                                 `json:"externalId"`
+	Scopes     []CreatePortalSessionRequestScopesItem `json:"scopes"`
+	Preview    OptBool                                `json:"preview"`
+	ReturnUrl  OptString                              `json:"returnUrl"`
+}
+
+// GetPortal returns the value of Portal.
+func (s *CreatePortalSessionRequest) GetPortal() string {
+	return s.Portal
+}
+
+// GetExternalId returns the value of ExternalId.
+func (s *CreatePortalSessionRequest) GetExternalId() string {
+	return s.ExternalId
+}
+
+// GetScopes returns the value of Scopes.
+func (s *CreatePortalSessionRequest) GetScopes() []CreatePortalSessionRequestScopesItem {
+	return s.Scopes
+}
+
+// GetPreview returns the value of Preview.
+func (s *CreatePortalSessionRequest) GetPreview() OptBool {
+	return s.Preview
+}
+
+// GetReturnUrl returns the value of ReturnUrl.
+func (s *CreatePortalSessionRequest) GetReturnUrl() OptString {
+	return s.ReturnUrl
+}
+
+// SetPortal sets the value of Portal.
+func (s *CreatePortalSessionRequest) SetPortal(val string) {
+	s.Portal = val
+}
+
+// SetExternalId sets the value of ExternalId.
+func (s *CreatePortalSessionRequest) SetExternalId(val string) {
+	s.ExternalId = val
+}
+
+// SetScopes sets the value of Scopes.
+func (s *CreatePortalSessionRequest) SetScopes(val []CreatePortalSessionRequestScopesItem) {
+	s.Scopes = val
+}
+
+// SetPreview sets the value of Preview.
+func (s *CreatePortalSessionRequest) SetPreview(val OptBool) {
+	s.Preview = val
+}
+
+// SetReturnUrl sets the value of ReturnUrl.
+func (s *CreatePortalSessionRequest) SetReturnUrl(val OptString) {
+	s.ReturnUrl = val
+}
+
+type CreatePortalSessionRequestScopesItem string
+
+const (
+	CreatePortalSessionRequestScopesItemKeysRead      CreatePortalSessionRequestScopesItem = "keys:read"
+	CreatePortalSessionRequestScopesItemKeysCreate    CreatePortalSessionRequestScopesItem = "keys:create"
+	CreatePortalSessionRequestScopesItemKeysReroll    CreatePortalSessionRequestScopesItem = "keys:reroll"
+	CreatePortalSessionRequestScopesItemAnalyticsRead CreatePortalSessionRequestScopesItem = "analytics:read"
+)
+
+// AllValues returns all CreatePortalSessionRequestScopesItem values.
+func (CreatePortalSessionRequestScopesItem) AllValues() []CreatePortalSessionRequestScopesItem {
+	return []CreatePortalSessionRequestScopesItem{
+		CreatePortalSessionRequestScopesItemKeysRead,
+		CreatePortalSessionRequestScopesItemKeysCreate,
+		CreatePortalSessionRequestScopesItemKeysReroll,
+		CreatePortalSessionRequestScopesItemAnalyticsRead,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s CreatePortalSessionRequestScopesItem) MarshalText() ([]byte, error) {
+	switch s {
+	case CreatePortalSessionRequestScopesItemKeysRead:
+		return []byte(s), nil
+	case CreatePortalSessionRequestScopesItemKeysCreate:
+		return []byte(s), nil
+	case CreatePortalSessionRequestScopesItemKeysReroll:
+		return []byte(s), nil
+	case CreatePortalSessionRequestScopesItemAnalyticsRead:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *CreatePortalSessionRequestScopesItem) UnmarshalText(data []byte) error {
+	switch CreatePortalSessionRequestScopesItem(data) {
+	case CreatePortalSessionRequestScopesItemKeysRead:
+		*s = CreatePortalSessionRequestScopesItemKeysRead
+		return nil
+	case CreatePortalSessionRequestScopesItemKeysCreate:
+		*s = CreatePortalSessionRequestScopesItemKeysCreate
+		return nil
+	case CreatePortalSessionRequestScopesItemKeysReroll:
+		*s = CreatePortalSessionRequestScopesItemKeysReroll
+		return nil
+	case CreatePortalSessionRequestScopesItemAnalyticsRead:
+		*s = CreatePortalSessionRequestScopesItemAnalyticsRead
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+// Ref: #/components/schemas/CreatePortalSessionResponse
+type CreatePortalSessionResponse struct {
+	Meta Meta                            `json:"meta"`
+	Data CreatePortalSessionResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreatePortalSessionResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *CreatePortalSessionResponse) GetData() CreatePortalSessionResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreatePortalSessionResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *CreatePortalSessionResponse) SetData(val CreatePortalSessionResponseData) {
+	s.Data = val
+}
+
+type CreatePortalSessionResponseData struct {
+	ID string `json:"id"`
+	// Send the customer there; the code in it works once and for 15 minutes.
+	URL string `json:"url"`
+}
+
+// GetID returns the value of ID.
+func (s *CreatePortalSessionResponseData) GetID() string {
+	return s.ID
+}
+
+// GetURL returns the value of URL.
+func (s *CreatePortalSessionResponseData) GetURL() string {
+	return s.URL
+}
+
+// SetID sets the value of ID.
+func (s *CreatePortalSessionResponseData) SetID(val string) {
+	s.ID = val
+}
+
+// SetURL sets the value of URL.
+func (s *CreatePortalSessionResponseData) SetURL(val string) {
+	s.URL = val
+}
+
 // Ref: #/components/schemas/CreateRoleRequest
 type CreateRoleRequest struct {
 	Name        string    `json:"name"`
@@ -1122,6 +1437,73 @@ func (s *EmptyResponse) SetData(val EmptyResponseData) {
 
 type EmptyResponseData struct{}
 
+// Ref: #/components/schemas/ExchangePortalCodeRequest
+type ExchangePortalCodeRequest struct {
+	Code string `json:"code"`
+}
+
+// GetCode returns the value of Code.
+func (s *ExchangePortalCodeRequest) GetCode() string {
+	return s.Code
+}
+
+// SetCode sets the value of Code.
+func (s *ExchangePortalCodeRequest) SetCode(val string) {
+	s.Code = val
+}
+
+// Ref: #/components/schemas/ExchangePortalCodeResponse
+type ExchangePortalCodeResponse struct {
+	Meta Meta                           `json:"meta"`
+	Data ExchangePortalCodeResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ExchangePortalCodeResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ExchangePortalCodeResponse) GetData() ExchangePortalCodeResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *ExchangePortalCodeResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ExchangePortalCodeResponse) SetData(val ExchangePortalCodeResponseData) {
+	s.Data = val
+}
+
+type ExchangePortalCodeResponseData struct {
+	// The value of the cookie portal_session.
+	AccessToken string `json:"accessToken"`
+	ExpiresAt   int64  `json:"expiresAt"`
+}
+
+// GetAccessToken returns the value of AccessToken.
+func (s *ExchangePortalCodeResponseData) GetAccessToken() string {
+	return s.AccessToken
+}
+
+// GetExpiresAt returns the value of ExpiresAt.
+func (s *ExchangePortalCodeResponseData) GetExpiresAt() int64 {
+	return s.ExpiresAt
+}
+
+// SetAccessToken sets the value of AccessToken.
+func (s *ExchangePortalCodeResponseData) SetAccessToken(val string) {
+	s.AccessToken = val
+}
+
+// SetExpiresAt sets the value of ExpiresAt.
+func (s *ExchangePortalCodeResponseData) SetExpiresAt(val int64) {
+	s.ExpiresAt = val
+}
+
 // Ref: #/components/schemas/GetApiResponse
 type GetApiResponse struct {
 	Meta Meta `json:"meta"`
@@ -1276,6 +1658,32 @@ func (s *GetPermissionResponse) SetMeta(val Meta) {
 
 // SetData sets the value of Data.
 func (s *GetPermissionResponse) SetData(val Permission) {
+	s.Data = val
+}
+
+// Ref: #/components/schemas/GetPortalResponse
+type GetPortalResponse struct {
+	Meta Meta   `json:"meta"`
+	Data Portal `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *GetPortalResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *GetPortalResponse) GetData() Portal {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *GetPortalResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *GetPortalResponse) SetData(val Portal) {
 	s.Data = val
 }
 
@@ -2454,6 +2862,169 @@ func (s *ListPermissionsResponse) SetData(val []Permission) {
 
 // SetPagination sets the value of Pagination.
 func (s *ListPermissionsResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/ListPortalKeysRequest
+type ListPortalKeysRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListPortalKeysRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListPortalKeysRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListPortalKeysRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListPortalKeysRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListPortalSessionsRequest
+type ListPortalSessionsRequest struct {
+	ExternalId OptString `json:"externalId"`
+	Limit      OptInt    `json:"limit"`
+	Cursor     OptString `json:"cursor"`
+}
+
+// GetExternalId returns the value of ExternalId.
+func (s *ListPortalSessionsRequest) GetExternalId() OptString {
+	return s.ExternalId
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListPortalSessionsRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListPortalSessionsRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetExternalId sets the value of ExternalId.
+func (s *ListPortalSessionsRequest) SetExternalId(val OptString) {
+	s.ExternalId = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListPortalSessionsRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListPortalSessionsRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListPortalSessionsResponse
+type ListPortalSessionsResponse struct {
+	Meta       Meta                `json:"meta"`
+	Data       []PortalSessionData `json:"data"`
+	Pagination Pagination          `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListPortalSessionsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListPortalSessionsResponse) GetData() []PortalSessionData {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListPortalSessionsResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListPortalSessionsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListPortalSessionsResponse) SetData(val []PortalSessionData) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListPortalSessionsResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
+// Ref: #/components/schemas/ListPortalsRequest
+type ListPortalsRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListPortalsRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListPortalsRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListPortalsRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListPortalsRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListPortalsResponse
+type ListPortalsResponse struct {
+	Meta       Meta       `json:"meta"`
+	Data       []Portal   `json:"data"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListPortalsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListPortalsResponse) GetData() []Portal {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListPortalsResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListPortalsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListPortalsResponse) SetData(val []Portal) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListPortalsResponse) SetPagination(val Pagination) {
 	s.Pagination = val
 }
 
@@ -3731,6 +4302,52 @@ func (o OptNilUpdateKeyRequestMeta) Or(d UpdateKeyRequestMeta) UpdateKeyRequestM
 	return d
 }
 
+// NewOptPortalUsageRequestInterval returns new OptPortalUsageRequestInterval with value set to v.
+func NewOptPortalUsageRequestInterval(v PortalUsageRequestInterval) OptPortalUsageRequestInterval {
+	return OptPortalUsageRequestInterval{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptPortalUsageRequestInterval is optional PortalUsageRequestInterval.
+type OptPortalUsageRequestInterval struct {
+	Value PortalUsageRequestInterval
+	Set   bool
+}
+
+// IsSet returns true if OptPortalUsageRequestInterval was set.
+func (o OptPortalUsageRequestInterval) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptPortalUsageRequestInterval) Reset() {
+	var v PortalUsageRequestInterval
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptPortalUsageRequestInterval) SetTo(v PortalUsageRequestInterval) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptPortalUsageRequestInterval) Get() (v PortalUsageRequestInterval, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptPortalUsageRequestInterval) Or(d PortalUsageRequestInterval) PortalUsageRequestInterval {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptPropagation returns new OptPropagation with value set to v.
 func NewOptPropagation(v Propagation) OptPropagation {
 	return OptPropagation{
@@ -4336,6 +4953,522 @@ func (s *PermissionsResponse) SetData(val []Permission) {
 	s.Data = val
 }
 
+// Ref: #/components/schemas/Portal
+type Portal struct {
+	ID           string    `json:"id"`
+	Slug         string    `json:"slug"`
+	Name         string    `json:"name"`
+	ApiIds       []string  `json:"apiIds"`
+	PrimaryColor OptString `json:"primaryColor"`
+	LogoUrl      OptString `json:"logoUrl"`
+	ReturnUrl    OptString `json:"returnUrl"`
+	Enabled      bool      `json:"enabled"`
+	CreatedAt    int64     `json:"createdAt"`
+}
+
+// GetID returns the value of ID.
+func (s *Portal) GetID() string {
+	return s.ID
+}
+
+// GetSlug returns the value of Slug.
+func (s *Portal) GetSlug() string {
+	return s.Slug
+}
+
+// GetName returns the value of Name.
+func (s *Portal) GetName() string {
+	return s.Name
+}
+
+// GetApiIds returns the value of ApiIds.
+func (s *Portal) GetApiIds() []string {
+	return s.ApiIds
+}
+
+// GetPrimaryColor returns the value of PrimaryColor.
+func (s *Portal) GetPrimaryColor() OptString {
+	return s.PrimaryColor
+}
+
+// GetLogoUrl returns the value of LogoUrl.
+func (s *Portal) GetLogoUrl() OptString {
+	return s.LogoUrl
+}
+
+// GetReturnUrl returns the value of ReturnUrl.
+func (s *Portal) GetReturnUrl() OptString {
+	return s.ReturnUrl
+}
+
+// GetEnabled returns the value of Enabled.
+func (s *Portal) GetEnabled() bool {
+	return s.Enabled
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *Portal) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// SetID sets the value of ID.
+func (s *Portal) SetID(val string) {
+	s.ID = val
+}
+
+// SetSlug sets the value of Slug.
+func (s *Portal) SetSlug(val string) {
+	s.Slug = val
+}
+
+// SetName sets the value of Name.
+func (s *Portal) SetName(val string) {
+	s.Name = val
+}
+
+// SetApiIds sets the value of ApiIds.
+func (s *Portal) SetApiIds(val []string) {
+	s.ApiIds = val
+}
+
+// SetPrimaryColor sets the value of PrimaryColor.
+func (s *Portal) SetPrimaryColor(val OptString) {
+	s.PrimaryColor = val
+}
+
+// SetLogoUrl sets the value of LogoUrl.
+func (s *Portal) SetLogoUrl(val OptString) {
+	s.LogoUrl = val
+}
+
+// SetReturnUrl sets the value of ReturnUrl.
+func (s *Portal) SetReturnUrl(val OptString) {
+	s.ReturnUrl = val
+}
+
+// SetEnabled sets the value of Enabled.
+func (s *Portal) SetEnabled(val bool) {
+	s.Enabled = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *Portal) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
+// Ref: #/components/schemas/PortalRequest
+type PortalRequest struct {
+	// Id or slug.
+	Portal string `json:"portal"`
+}
+
+// GetPortal returns the value of Portal.
+func (s *PortalRequest) GetPortal() string {
+	return s.Portal
+}
+
+// SetPortal sets the value of Portal.
+func (s *PortalRequest) SetPortal(val string) {
+	s.Portal = val
+}
+
+type PortalSession struct {
+	APIKey string
+	Roles  []string
+}
+
+// GetAPIKey returns the value of APIKey.
+func (s *PortalSession) GetAPIKey() string {
+	return s.APIKey
+}
+
+// GetRoles returns the value of Roles.
+func (s *PortalSession) GetRoles() []string {
+	return s.Roles
+}
+
+// SetAPIKey sets the value of APIKey.
+func (s *PortalSession) SetAPIKey(val string) {
+	s.APIKey = val
+}
+
+// SetRoles sets the value of Roles.
+func (s *PortalSession) SetRoles(val []string) {
+	s.Roles = val
+}
+
+// Ref: #/components/schemas/PortalSessionData
+type PortalSessionData struct {
+	ID         string   `json:"id"`
+	PortalId   string   `json:"portalId"`
+	ExternalId string   `json:"externalId"`
+	Scopes     []string `json:"scopes"`
+	Preview    bool     `json:"preview"`
+	CreatedAt  int64    `json:"createdAt"`
+	ExpiresAt  int64    `json:"expiresAt"`
+}
+
+// GetID returns the value of ID.
+func (s *PortalSessionData) GetID() string {
+	return s.ID
+}
+
+// GetPortalId returns the value of PortalId.
+func (s *PortalSessionData) GetPortalId() string {
+	return s.PortalId
+}
+
+// GetExternalId returns the value of ExternalId.
+func (s *PortalSessionData) GetExternalId() string {
+	return s.ExternalId
+}
+
+// GetScopes returns the value of Scopes.
+func (s *PortalSessionData) GetScopes() []string {
+	return s.Scopes
+}
+
+// GetPreview returns the value of Preview.
+func (s *PortalSessionData) GetPreview() bool {
+	return s.Preview
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *PortalSessionData) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// GetExpiresAt returns the value of ExpiresAt.
+func (s *PortalSessionData) GetExpiresAt() int64 {
+	return s.ExpiresAt
+}
+
+// SetID sets the value of ID.
+func (s *PortalSessionData) SetID(val string) {
+	s.ID = val
+}
+
+// SetPortalId sets the value of PortalId.
+func (s *PortalSessionData) SetPortalId(val string) {
+	s.PortalId = val
+}
+
+// SetExternalId sets the value of ExternalId.
+func (s *PortalSessionData) SetExternalId(val string) {
+	s.ExternalId = val
+}
+
+// SetScopes sets the value of Scopes.
+func (s *PortalSessionData) SetScopes(val []string) {
+	s.Scopes = val
+}
+
+// SetPreview sets the value of Preview.
+func (s *PortalSessionData) SetPreview(val bool) {
+	s.Preview = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *PortalSessionData) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
+// SetExpiresAt sets the value of ExpiresAt.
+func (s *PortalSessionData) SetExpiresAt(val int64) {
+	s.ExpiresAt = val
+}
+
+// Ref: #/components/schemas/PortalUsageRequest
+type PortalUsageRequest struct {
+	From     int64                         `json:"from"`
+	To       int64                         `json:"to"`
+	Interval OptPortalUsageRequestInterval `json:"interval"`
+	KeyId    OptString                     `json:"keyId"`
+	Limit    OptInt                        `json:"limit"`
+	Cursor   OptString                     `json:"cursor"`
+}
+
+// GetFrom returns the value of From.
+func (s *PortalUsageRequest) GetFrom() int64 {
+	return s.From
+}
+
+// GetTo returns the value of To.
+func (s *PortalUsageRequest) GetTo() int64 {
+	return s.To
+}
+
+// GetInterval returns the value of Interval.
+func (s *PortalUsageRequest) GetInterval() OptPortalUsageRequestInterval {
+	return s.Interval
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *PortalUsageRequest) GetKeyId() OptString {
+	return s.KeyId
+}
+
+// GetLimit returns the value of Limit.
+func (s *PortalUsageRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *PortalUsageRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetFrom sets the value of From.
+func (s *PortalUsageRequest) SetFrom(val int64) {
+	s.From = val
+}
+
+// SetTo sets the value of To.
+func (s *PortalUsageRequest) SetTo(val int64) {
+	s.To = val
+}
+
+// SetInterval sets the value of Interval.
+func (s *PortalUsageRequest) SetInterval(val OptPortalUsageRequestInterval) {
+	s.Interval = val
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *PortalUsageRequest) SetKeyId(val OptString) {
+	s.KeyId = val
+}
+
+// SetLimit sets the value of Limit.
+func (s *PortalUsageRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *PortalUsageRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+type PortalUsageRequestInterval string
+
+const (
+	PortalUsageRequestIntervalMinute PortalUsageRequestInterval = "minute"
+	PortalUsageRequestIntervalHour   PortalUsageRequestInterval = "hour"
+	PortalUsageRequestIntervalDay    PortalUsageRequestInterval = "day"
+	PortalUsageRequestIntervalMonth  PortalUsageRequestInterval = "month"
+)
+
+// AllValues returns all PortalUsageRequestInterval values.
+func (PortalUsageRequestInterval) AllValues() []PortalUsageRequestInterval {
+	return []PortalUsageRequestInterval{
+		PortalUsageRequestIntervalMinute,
+		PortalUsageRequestIntervalHour,
+		PortalUsageRequestIntervalDay,
+		PortalUsageRequestIntervalMonth,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s PortalUsageRequestInterval) MarshalText() ([]byte, error) {
+	switch s {
+	case PortalUsageRequestIntervalMinute:
+		return []byte(s), nil
+	case PortalUsageRequestIntervalHour:
+		return []byte(s), nil
+	case PortalUsageRequestIntervalDay:
+		return []byte(s), nil
+	case PortalUsageRequestIntervalMonth:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *PortalUsageRequestInterval) UnmarshalText(data []byte) error {
+	switch PortalUsageRequestInterval(data) {
+	case PortalUsageRequestIntervalMinute:
+		*s = PortalUsageRequestIntervalMinute
+		return nil
+	case PortalUsageRequestIntervalHour:
+		*s = PortalUsageRequestIntervalHour
+		return nil
+	case PortalUsageRequestIntervalDay:
+		*s = PortalUsageRequestIntervalDay
+		return nil
+	case PortalUsageRequestIntervalMonth:
+		*s = PortalUsageRequestIntervalMonth
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+// Ref: #/components/schemas/PortalVerifications
+type PortalVerifications struct {
+	Time                    int64 `json:"time"`
+	Total                   int64 `json:"total"`
+	Valid                   int64 `json:"valid"`
+	RateLimited             int64 `json:"rateLimited"`
+	InsufficientPermissions int64 `json:"insufficientPermissions"`
+	Forbidden               int64 `json:"forbidden"`
+	Disabled                int64 `json:"disabled"`
+	Expired                 int64 `json:"expired"`
+	UsageExceeded           int64 `json:"usageExceeded"`
+}
+
+// GetTime returns the value of Time.
+func (s *PortalVerifications) GetTime() int64 {
+	return s.Time
+}
+
+// GetTotal returns the value of Total.
+func (s *PortalVerifications) GetTotal() int64 {
+	return s.Total
+}
+
+// GetValid returns the value of Valid.
+func (s *PortalVerifications) GetValid() int64 {
+	return s.Valid
+}
+
+// GetRateLimited returns the value of RateLimited.
+func (s *PortalVerifications) GetRateLimited() int64 {
+	return s.RateLimited
+}
+
+// GetInsufficientPermissions returns the value of InsufficientPermissions.
+func (s *PortalVerifications) GetInsufficientPermissions() int64 {
+	return s.InsufficientPermissions
+}
+
+// GetForbidden returns the value of Forbidden.
+func (s *PortalVerifications) GetForbidden() int64 {
+	return s.Forbidden
+}
+
+// GetDisabled returns the value of Disabled.
+func (s *PortalVerifications) GetDisabled() int64 {
+	return s.Disabled
+}
+
+// GetExpired returns the value of Expired.
+func (s *PortalVerifications) GetExpired() int64 {
+	return s.Expired
+}
+
+// GetUsageExceeded returns the value of UsageExceeded.
+func (s *PortalVerifications) GetUsageExceeded() int64 {
+	return s.UsageExceeded
+}
+
+// SetTime sets the value of Time.
+func (s *PortalVerifications) SetTime(val int64) {
+	s.Time = val
+}
+
+// SetTotal sets the value of Total.
+func (s *PortalVerifications) SetTotal(val int64) {
+	s.Total = val
+}
+
+// SetValid sets the value of Valid.
+func (s *PortalVerifications) SetValid(val int64) {
+	s.Valid = val
+}
+
+// SetRateLimited sets the value of RateLimited.
+func (s *PortalVerifications) SetRateLimited(val int64) {
+	s.RateLimited = val
+}
+
+// SetInsufficientPermissions sets the value of InsufficientPermissions.
+func (s *PortalVerifications) SetInsufficientPermissions(val int64) {
+	s.InsufficientPermissions = val
+}
+
+// SetForbidden sets the value of Forbidden.
+func (s *PortalVerifications) SetForbidden(val int64) {
+	s.Forbidden = val
+}
+
+// SetDisabled sets the value of Disabled.
+func (s *PortalVerifications) SetDisabled(val int64) {
+	s.Disabled = val
+}
+
+// SetExpired sets the value of Expired.
+func (s *PortalVerifications) SetExpired(val int64) {
+	s.Expired = val
+}
+
+// SetUsageExceeded sets the value of UsageExceeded.
+func (s *PortalVerifications) SetUsageExceeded(val int64) {
+	s.UsageExceeded = val
+}
+
+// Ref: #/components/schemas/PortalVerificationsRequest
+type PortalVerificationsRequest struct {
+	StartTime int64     `json:"startTime"`
+	EndTime   int64     `json:"endTime"`
+	KeyId     OptString `json:"keyId"`
+}
+
+// GetStartTime returns the value of StartTime.
+func (s *PortalVerificationsRequest) GetStartTime() int64 {
+	return s.StartTime
+}
+
+// GetEndTime returns the value of EndTime.
+func (s *PortalVerificationsRequest) GetEndTime() int64 {
+	return s.EndTime
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *PortalVerificationsRequest) GetKeyId() OptString {
+	return s.KeyId
+}
+
+// SetStartTime sets the value of StartTime.
+func (s *PortalVerificationsRequest) SetStartTime(val int64) {
+	s.StartTime = val
+}
+
+// SetEndTime sets the value of EndTime.
+func (s *PortalVerificationsRequest) SetEndTime(val int64) {
+	s.EndTime = val
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *PortalVerificationsRequest) SetKeyId(val OptString) {
+	s.KeyId = val
+}
+
+// Ref: #/components/schemas/PortalVerificationsResponse
+type PortalVerificationsResponse struct {
+	Meta Meta                  `json:"meta"`
+	Data []PortalVerifications `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *PortalVerificationsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *PortalVerificationsResponse) GetData() []PortalVerifications {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *PortalVerificationsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *PortalVerificationsResponse) SetData(val []PortalVerifications) {
+	s.Data = val
+}
+
 // Which nodes have applied the change when the answer is sent.
 // Ref: #/components/schemas/Propagation
 type Propagation struct {
@@ -4602,6 +5735,33 @@ func (s *RerollKeyRequest) SetExpiration(val int64) {
 	s.Expiration = val
 }
 
+// Ref: #/components/schemas/RerollPortalKeyRequest
+type RerollPortalKeyRequest struct {
+	KeyId string `json:"keyId"`
+	// How many milliseconds the old secret stays valid.
+	Expiration int64 `json:"expiration"`
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *RerollPortalKeyRequest) GetKeyId() string {
+	return s.KeyId
+}
+
+// GetExpiration returns the value of Expiration.
+func (s *RerollPortalKeyRequest) GetExpiration() int64 {
+	return s.Expiration
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *RerollPortalKeyRequest) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// SetExpiration sets the value of Expiration.
+func (s *RerollPortalKeyRequest) SetExpiration(val int64) {
+	s.Expiration = val
+}
+
 // Ref: #/components/schemas/RerollRootKeyRequest
 type RerollRootKeyRequest struct {
 	KeyId string `json:"keyId"`
@@ -4627,6 +5787,21 @@ func (s *RerollRootKeyRequest) SetKeyId(val string) {
 // SetExpiration sets the value of Expiration.
 func (s *RerollRootKeyRequest) SetExpiration(val int64) {
 	s.Expiration = val
+}
+
+// Ref: #/components/schemas/RevokePortalSessionRequest
+type RevokePortalSessionRequest struct {
+	SessionId string `json:"sessionId"`
+}
+
+// GetSessionId returns the value of SessionId.
+func (s *RevokePortalSessionRequest) GetSessionId() string {
+	return s.SessionId
+}
+
+// SetSessionId sets the value of SessionId.
+func (s *RevokePortalSessionRequest) SetSessionId(val string) {
+	s.SessionId = val
 }
 
 // Ref: #/components/schemas/Role
@@ -5477,6 +6652,101 @@ func (s *UpdateKeyRequestMeta) init() UpdateKeyRequestMeta {
 	return m
 }
 
+// Ref: #/components/schemas/UpdatePortalRequest
+type UpdatePortalRequest struct {
+	// Id or slug.
+	Portal string    `json:"portal"`
+	Slug   OptString `json:"slug"`
+	Name   OptString `json:"name"`
+	// Of new sessions; those under way keep theirs.
+	ApiIds       []string     `json:"apiIds"`
+	PrimaryColor OptNilString `json:"primaryColor"`
+	LogoUrl      OptNilString `json:"logoUrl"`
+	ReturnUrl    OptNilString `json:"returnUrl"`
+	// Without, all sessions end.
+	Enabled OptBool `json:"enabled"`
+}
+
+// GetPortal returns the value of Portal.
+func (s *UpdatePortalRequest) GetPortal() string {
+	return s.Portal
+}
+
+// GetSlug returns the value of Slug.
+func (s *UpdatePortalRequest) GetSlug() OptString {
+	return s.Slug
+}
+
+// GetName returns the value of Name.
+func (s *UpdatePortalRequest) GetName() OptString {
+	return s.Name
+}
+
+// GetApiIds returns the value of ApiIds.
+func (s *UpdatePortalRequest) GetApiIds() []string {
+	return s.ApiIds
+}
+
+// GetPrimaryColor returns the value of PrimaryColor.
+func (s *UpdatePortalRequest) GetPrimaryColor() OptNilString {
+	return s.PrimaryColor
+}
+
+// GetLogoUrl returns the value of LogoUrl.
+func (s *UpdatePortalRequest) GetLogoUrl() OptNilString {
+	return s.LogoUrl
+}
+
+// GetReturnUrl returns the value of ReturnUrl.
+func (s *UpdatePortalRequest) GetReturnUrl() OptNilString {
+	return s.ReturnUrl
+}
+
+// GetEnabled returns the value of Enabled.
+func (s *UpdatePortalRequest) GetEnabled() OptBool {
+	return s.Enabled
+}
+
+// SetPortal sets the value of Portal.
+func (s *UpdatePortalRequest) SetPortal(val string) {
+	s.Portal = val
+}
+
+// SetSlug sets the value of Slug.
+func (s *UpdatePortalRequest) SetSlug(val OptString) {
+	s.Slug = val
+}
+
+// SetName sets the value of Name.
+func (s *UpdatePortalRequest) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetApiIds sets the value of ApiIds.
+func (s *UpdatePortalRequest) SetApiIds(val []string) {
+	s.ApiIds = val
+}
+
+// SetPrimaryColor sets the value of PrimaryColor.
+func (s *UpdatePortalRequest) SetPrimaryColor(val OptNilString) {
+	s.PrimaryColor = val
+}
+
+// SetLogoUrl sets the value of LogoUrl.
+func (s *UpdatePortalRequest) SetLogoUrl(val OptNilString) {
+	s.LogoUrl = val
+}
+
+// SetReturnUrl sets the value of ReturnUrl.
+func (s *UpdatePortalRequest) SetReturnUrl(val OptNilString) {
+	s.ReturnUrl = val
+}
+
+// SetEnabled sets the value of Enabled.
+func (s *UpdatePortalRequest) SetEnabled(val OptBool) {
+	s.Enabled = val
+}
+
 // Ref: #/components/schemas/UpdateRootKeyRequest
 type UpdateRootKeyRequest struct {
 	KeyId       string       `json:"keyId"`
@@ -5589,10 +6859,11 @@ func (s *UpdateWorkspaceRequest) SetAnalyticsRetentionDays(val OptNilInt) {
 
 // Ref: #/components/schemas/UsageRequest
 type UsageRequest struct {
-	// Rounded down to the hour.
+	// Rounded down to the hour, with interval minute to the minute.
 	From int64 `json:"from"`
-	// Rounded up to the hour; not included.
-	To       int64                     `json:"to"`
+	// Rounded up likewise; not included.
+	To int64 `json:"to"`
+	// Minutes are kept for seven days.
 	Interval OptUsageRequestInterval   `json:"interval"`
 	GroupBy  []UsageRequestGroupByItem `json:"groupBy"`
 	Filter   OptUsageRequestFilter     `json:"filter"`
@@ -5837,17 +7108,20 @@ func (s *UsageRequestGroupByItem) UnmarshalText(data []byte) error {
 	}
 }
 
+// Minutes are kept for seven days.
 type UsageRequestInterval string
 
 const (
-	UsageRequestIntervalHour  UsageRequestInterval = "hour"
-	UsageRequestIntervalDay   UsageRequestInterval = "day"
-	UsageRequestIntervalMonth UsageRequestInterval = "month"
+	UsageRequestIntervalMinute UsageRequestInterval = "minute"
+	UsageRequestIntervalHour   UsageRequestInterval = "hour"
+	UsageRequestIntervalDay    UsageRequestInterval = "day"
+	UsageRequestIntervalMonth  UsageRequestInterval = "month"
 )
 
 // AllValues returns all UsageRequestInterval values.
 func (UsageRequestInterval) AllValues() []UsageRequestInterval {
 	return []UsageRequestInterval{
+		UsageRequestIntervalMinute,
 		UsageRequestIntervalHour,
 		UsageRequestIntervalDay,
 		UsageRequestIntervalMonth,
@@ -5857,6 +7131,8 @@ func (UsageRequestInterval) AllValues() []UsageRequestInterval {
 // MarshalText implements encoding.TextMarshaler.
 func (s UsageRequestInterval) MarshalText() ([]byte, error) {
 	switch s {
+	case UsageRequestIntervalMinute:
+		return []byte(s), nil
 	case UsageRequestIntervalHour:
 		return []byte(s), nil
 	case UsageRequestIntervalDay:
@@ -5871,6 +7147,9 @@ func (s UsageRequestInterval) MarshalText() ([]byte, error) {
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (s *UsageRequestInterval) UnmarshalText(data []byte) error {
 	switch UsageRequestInterval(data) {
+	case UsageRequestIntervalMinute:
+		*s = UsageRequestIntervalMinute
+		return nil
 	case UsageRequestIntervalHour:
 		*s = UsageRequestIntervalHour
 		return nil

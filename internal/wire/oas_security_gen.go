@@ -13,6 +13,9 @@ import (
 
 // SecurityHandler is handler for security parameters.
 type SecurityHandler interface {
+	// HandlePortalSession handles portalSession security.
+	// The token of a portal session.
+	HandlePortalSession(ctx context.Context, operationName OperationName, t PortalSession) (context.Context, error)
 	// HandleRootKey handles rootKey security.
 	// A root key.
 	HandleRootKey(ctx context.Context, operationName OperationName, t RootKey) (context.Context, error)
@@ -33,62 +36,100 @@ func findAuthorization(h http.Header, prefix string) (string, bool) {
 	return "", false
 }
 
+// operationRolesPortalSession is a private map storing roles per operation.
+var operationRolesPortalSession = map[string][]string{
+	CreatePortalKeyOperation:        []string{},
+	GetPortalUsageOperation:         []string{},
+	GetPortalVerificationsOperation: []string{},
+	ListPortalKeysOperation:         []string{},
+	RerollPortalKeyOperation:        []string{},
+}
+
+// GetRolesForPortalSession returns the required roles for the given operation.
+//
+// This is useful for authorization scenarios where you need to know which roles
+// are required for an operation.
+//
+// Example:
+//
+//	requiredRoles := GetRolesForPortalSession(AddPetOperation)
+//
+// Returns nil if the operation has no role requirements or if the operation is unknown.
+func GetRolesForPortalSession(operation string) []string {
+	roles, ok := operationRolesPortalSession[operation]
+	if !ok {
+		return nil
+	}
+	// Return a copy to prevent external modification
+	result := make([]string, len(roles))
+	copy(result, roles)
+	return result
+}
+
 // operationRolesRootKey is a private map storing roles per operation.
 var operationRolesRootKey = map[string][]string{
-	AddPermissionsOperation:     []string{},
-	AddRolesOperation:           []string{},
-	CreateApiOperation:          []string{},
-	CreateIdentityOperation:     []string{},
-	CreateKeyOperation:          []string{},
-	CreatePermissionOperation:   []string{},
-	CreateRoleOperation:         []string{},
-	CreateRootKeyOperation:      []string{},
-	CreateWorkspaceOperation:    []string{},
-	DeleteApiOperation:          []string{},
-	DeleteIdentityOperation:     []string{},
-	DeleteKeyOperation:          []string{},
-	DeleteNamespaceOperation:    []string{},
-	DeleteOverrideOperation:     []string{},
-	DeletePermissionOperation:   []string{},
-	DeleteRoleOperation:         []string{},
-	DeleteRootKeyOperation:      []string{},
-	GetApiOperation:             []string{},
-	GetIdentityOperation:        []string{},
-	GetKeyOperation:             []string{},
-	GetOverrideOperation:        []string{},
-	GetPermissionOperation:      []string{},
-	GetRoleOperation:            []string{},
-	GetRootKeyOperation:         []string{},
-	GetWorkspaceOperation:       []string{},
-	LimitOperation:              []string{},
-	ListApisOperation:           []string{},
-	ListAuditEventsOperation:    []string{},
-	ListIdentitiesOperation:     []string{},
-	ListKeysOperation:           []string{},
-	ListNamespacesOperation:     []string{},
-	ListOverridesOperation:      []string{},
-	ListPermissionsOperation:    []string{},
-	ListRolesOperation:          []string{},
-	ListRootKeysOperation:       []string{},
-	ListWorkspacesOperation:     []string{},
-	MultiLimitOperation:         []string{},
-	QueryUsageOperation:         []string{},
-	RemovePermissionsOperation:  []string{},
-	RemoveRolesOperation:        []string{},
-	RerollKeyOperation:          []string{},
-	RerollRootKeyOperation:      []string{},
-	SetOverrideOperation:        []string{},
-	SetPermissionsOperation:     []string{},
-	SetRolePermissionsOperation: []string{},
-	SetRolesOperation:           []string{},
-	UpdateApiOperation:          []string{},
-	UpdateCreditsOperation:      []string{},
-	UpdateIdentityOperation:     []string{},
-	UpdateKeyOperation:          []string{},
-	UpdateRootKeyOperation:      []string{},
-	UpdateWorkspaceOperation:    []string{},
-	VerifyKeyOperation:          []string{},
-	WhoamiOperation:             []string{},
+	AddPermissionsOperation:      []string{},
+	AddRolesOperation:            []string{},
+	CreateApiOperation:           []string{},
+	CreateIdentityOperation:      []string{},
+	CreateKeyOperation:           []string{},
+	CreatePermissionOperation:    []string{},
+	CreatePortalOperation:        []string{},
+	CreatePortalSessionOperation: []string{},
+	CreateRoleOperation:          []string{},
+	CreateRootKeyOperation:       []string{},
+	CreateWorkspaceOperation:     []string{},
+	DeleteApiOperation:           []string{},
+	DeleteIdentityOperation:      []string{},
+	DeleteKeyOperation:           []string{},
+	DeleteNamespaceOperation:     []string{},
+	DeleteOverrideOperation:      []string{},
+	DeletePermissionOperation:    []string{},
+	DeletePortalOperation:        []string{},
+	DeleteRoleOperation:          []string{},
+	DeleteRootKeyOperation:       []string{},
+	GetApiOperation:              []string{},
+	GetIdentityOperation:         []string{},
+	GetKeyOperation:              []string{},
+	GetOverrideOperation:         []string{},
+	GetPermissionOperation:       []string{},
+	GetPortalOperation:           []string{},
+	GetRoleOperation:             []string{},
+	GetRootKeyOperation:          []string{},
+	GetWorkspaceOperation:        []string{},
+	LimitOperation:               []string{},
+	ListApisOperation:            []string{},
+	ListAuditEventsOperation:     []string{},
+	ListIdentitiesOperation:      []string{},
+	ListKeysOperation:            []string{},
+	ListNamespacesOperation:      []string{},
+	ListOverridesOperation:       []string{},
+	ListPermissionsOperation:     []string{},
+	ListPortalSessionsOperation:  []string{},
+	ListPortalsOperation:         []string{},
+	ListRolesOperation:           []string{},
+	ListRootKeysOperation:        []string{},
+	ListWorkspacesOperation:      []string{},
+	MultiLimitOperation:          []string{},
+	QueryUsageOperation:          []string{},
+	RemovePermissionsOperation:   []string{},
+	RemoveRolesOperation:         []string{},
+	RerollKeyOperation:           []string{},
+	RerollRootKeyOperation:       []string{},
+	RevokePortalSessionOperation: []string{},
+	SetOverrideOperation:         []string{},
+	SetPermissionsOperation:      []string{},
+	SetRolePermissionsOperation:  []string{},
+	SetRolesOperation:            []string{},
+	UpdateApiOperation:           []string{},
+	UpdateCreditsOperation:       []string{},
+	UpdateIdentityOperation:      []string{},
+	UpdateKeyOperation:           []string{},
+	UpdatePortalOperation:        []string{},
+	UpdateRootKeyOperation:       []string{},
+	UpdateWorkspaceOperation:     []string{},
+	VerifyKeyOperation:           []string{},
+	WhoamiOperation:              []string{},
 }
 
 // GetRolesForRootKey returns the required roles for the given operation.
@@ -110,6 +151,29 @@ func GetRolesForRootKey(operation string) []string {
 	result := make([]string, len(roles))
 	copy(result, roles)
 	return result
+}
+
+func (s *Server) securityPortalSession(ctx context.Context, operationName OperationName, req *http.Request) (context.Context, bool, error) {
+	var t PortalSession
+	const parameterName = "portal_session"
+	var value string
+	switch cookie, err := req.Cookie(parameterName); {
+	case err == nil: // if NO error
+		value = cookie.Value
+	case errors.Is(err, http.ErrNoCookie):
+		return ctx, false, nil
+	default:
+		return nil, false, errors.Wrap(err, "get cookie value")
+	}
+	t.APIKey = value
+	t.Roles = operationRolesPortalSession[operationName]
+	rctx, err := s.sec.HandlePortalSession(ctx, operationName, t)
+	if errors.Is(err, ogenerrors.ErrSkipServerSecurity) {
+		return nil, false, nil
+	} else if err != nil {
+		return nil, false, err
+	}
+	return rctx, true, err
 }
 
 func (s *Server) securityRootKey(ctx context.Context, operationName OperationName, req *http.Request) (context.Context, bool, error) {

@@ -44,6 +44,24 @@ type Handler interface {
 	//
 	// POST /v2/permissions.createPermission
 	CreatePermission(ctx context.Context, req *CreatePermissionRequest) (*CreatePermissionResponse, error)
+	// CreatePortal implements createPortal operation.
+	//
+	// Create a portal for customers of some APIs.
+	//
+	// POST /v2/portal.createPortal
+	CreatePortal(ctx context.Context, req *CreatePortalRequest) (*CreatePortalResponse, error)
+	// CreatePortalKey implements createPortalKey operation.
+	//
+	// Create a key of the customer.
+	//
+	// POST /v2/portal.createKey
+	CreatePortalKey(ctx context.Context, req *CreatePortalKeyRequest) (*CreateKeyResponse, error)
+	// CreatePortalSession implements createPortalSession operation.
+	//
+	// Let a customer into a portal.
+	//
+	// POST /v2/portal.createSession
+	CreatePortalSession(ctx context.Context, req *CreatePortalSessionRequest) (*CreatePortalSessionResponse, error)
 	// CreateRole implements createRole operation.
 	//
 	// A slug that does not exist is made, which needs rbac.*.create_permission.
@@ -98,6 +116,12 @@ type Handler interface {
 	//
 	// POST /v2/permissions.deletePermission
 	DeletePermission(ctx context.Context, req *PermissionRequest) (*EmptyResponse, error)
+	// DeletePortal implements deletePortal operation.
+	//
+	// Delete a portal and end its sessions.
+	//
+	// POST /v2/portal.deletePortal
+	DeletePortal(ctx context.Context, req *PortalRequest) (*EmptyResponse, error)
 	// DeleteRole implements deleteRole operation.
 	//
 	// Delete a role.
@@ -110,6 +134,12 @@ type Handler interface {
 	//
 	// POST /v2/rootKeys.deleteRootKey
 	DeleteRootKey(ctx context.Context, req *RootKeyRequest) (*EmptyResponse, error)
+	// ExchangePortalCode implements exchangePortalCode operation.
+	//
+	// Exchange the code of a session for its token, once.
+	//
+	// POST /v2/portal.exchangeCode
+	ExchangePortalCode(ctx context.Context, req *ExchangePortalCodeRequest) (*ExchangePortalCodeResponse, error)
 	// GetApi implements getApi operation.
 	//
 	// Read an API.
@@ -140,6 +170,24 @@ type Handler interface {
 	//
 	// POST /v2/permissions.getPermission
 	GetPermission(ctx context.Context, req *PermissionRequest) (*GetPermissionResponse, error)
+	// GetPortal implements getPortal operation.
+	//
+	// Read a portal.
+	//
+	// POST /v2/portal.getPortal
+	GetPortal(ctx context.Context, req *PortalRequest) (*GetPortalResponse, error)
+	// GetPortalUsage implements getPortalUsage operation.
+	//
+	// Read the usage of the customer.
+	//
+	// POST /v2/portal.getUsage
+	GetPortalUsage(ctx context.Context, req *PortalUsageRequest) (*UsageResponse, error)
+	// GetPortalVerifications implements getPortalVerifications operation.
+	//
+	// Read the verifications of the customer by time and outcome.
+	//
+	// POST /v2/portal.getVerifications
+	GetPortalVerifications(ctx context.Context, req *PortalVerificationsRequest) (*PortalVerificationsResponse, error)
 	// GetRole implements getRole operation.
 	//
 	// Read a role.
@@ -206,6 +254,24 @@ type Handler interface {
 	//
 	// POST /v2/permissions.listPermissions
 	ListPermissions(ctx context.Context, req *ListPermissionsRequest) (*ListPermissionsResponse, error)
+	// ListPortalKeys implements listPortalKeys operation.
+	//
+	// List the keys of the customer.
+	//
+	// POST /v2/portal.listKeys
+	ListPortalKeys(ctx context.Context, req *ListPortalKeysRequest) (*ListKeysResponse, error)
+	// ListPortalSessions implements listPortalSessions operation.
+	//
+	// List live portal sessions.
+	//
+	// POST /v2/portal.listSessions
+	ListPortalSessions(ctx context.Context, req *ListPortalSessionsRequest) (*ListPortalSessionsResponse, error)
+	// ListPortals implements listPortals operation.
+	//
+	// List portals.
+	//
+	// POST /v2/portal.listPortals
+	ListPortals(ctx context.Context, req *ListPortalsRequest) (*ListPortalsResponse, error)
 	// ListRoles implements listRoles operation.
 	//
 	// List roles.
@@ -260,12 +326,24 @@ type Handler interface {
 	//
 	// POST /v2/keys.rerollKey
 	RerollKey(ctx context.Context, req *RerollKeyRequest) (*CreateKeyResponse, error)
+	// RerollPortalKey implements rerollPortalKey operation.
+	//
+	// Replace a key of the customer.
+	//
+	// POST /v2/portal.rerollKey
+	RerollPortalKey(ctx context.Context, req *RerollPortalKeyRequest) (*CreateKeyResponse, error)
 	// RerollRootKey implements rerollRootKey operation.
 	//
 	// Replace a root key's secret.
 	//
 	// POST /v2/rootKeys.rerollRootKey
 	RerollRootKey(ctx context.Context, req *RerollRootKeyRequest) (*CreateKeyResponse, error)
+	// RevokePortalSession implements revokePortalSession operation.
+	//
+	// End a portal session.
+	//
+	// POST /v2/portal.revokeSession
+	RevokePortalSession(ctx context.Context, req *RevokePortalSessionRequest) (*EmptyResponse, error)
 	// SetOverride implements setOverride operation.
 	//
 	// Set other limits for an identifier or a pattern of them.
@@ -316,6 +394,12 @@ type Handler interface {
 	//
 	// POST /v2/keys.updateKey
 	UpdateKey(ctx context.Context, req *UpdateKeyRequest) (*EmptyResponse, error)
+	// UpdatePortal implements updatePortal operation.
+	//
+	// Change a portal.
+	//
+	// POST /v2/portal.updatePortal
+	UpdatePortal(ctx context.Context, req *UpdatePortalRequest) (*EmptyResponse, error)
 	// UpdateRootKey implements updateRootKey operation.
 	//
 	// Change a root key.

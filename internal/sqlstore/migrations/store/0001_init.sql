@@ -69,6 +69,20 @@ create table removed (id text primary key);
 create table balances (
   id text primary key, remaining bigint not null check (remaining between 0 and 1000000000000000)
 );
+create table portals (
+  id text primary key, workspace_id text not null, slug text not null, name text not null, api_ids text not null, primary_color text not null,
+  logo_url text not null, return_url text not null, enabled boolean not null, sessions_from bigint not null, created_at bigint not null, deleted_at bigint
+);
+create unique index portals_by_slug on portals (workspace_id, slug) where deleted_at is null;
+create index portals_by_workspace on portals (workspace_id, id) where deleted_at is null;
+create table portal_sessions (
+  id text primary key, workspace_id text not null, portal_id text not null, external_id text not null, api_ids text not null, scopes text not null,
+  preview boolean not null, return_url text not null, code bytea not null unique, token bytea unique, created_at bigint not null,
+  expires_at bigint not null, revoked_at bigint
+);
+create index portal_sessions_by_workspace on portal_sessions (workspace_id, id);
+create index portal_sessions_by_customer on portal_sessions (workspace_id, external_id, id);
+create index portal_sessions_by_expiry on portal_sessions (expires_at);
 create table refills (id bigint primary key, done bigint not null, day bigint not null, slot bigint not null, after_key text not null);
 create table feed (id bigint primary key, number bigint not null, audited bigint not null, epoch text not null);
 create table changes (number bigint primary key, at bigint not null, kind text not null, body text not null);
