@@ -147,7 +147,7 @@ func TestOperations(t *testing.T) {
 						if slices.Contains(o.Scopes, other) {
 							other = "keys:reroll"
 						}
-						d.operation(t, o, customer(t, s, n, other), customer(t, s, n, o.Scopes[0]), owner, body)
+						d.operation(t, o, inPortal(t, s, n, other), inPortal(t, s, n, o.Scopes[0]), owner, body)
 						return
 					}
 					unrelated := "audit.*.read_audit"
@@ -233,8 +233,8 @@ func caller(t *testing.T, s server, permissions []string) (id, credential string
 	return made["keyId"].(string), "Bearer " + made["key"].(string)
 }
 
-// customer opens a session in the portal that prepare has made, and returns its credential.
-func customer(t *testing.T, s server, n int, scope string) (credential string) {
+// inPortal opens a session in the portal that prepare has made, and returns its credential.
+func inPortal(t *testing.T, s server, n int, scope string) (credential string) {
 	t.Helper()
 	status, made := s.call(t, "portal.createSession", fmt.Sprintf(`{"portal":"portal-%d","externalId":"owner_%d","scopes":[%q]}`, n, n, scope))
 	if status != http.StatusOK {
