@@ -24,8 +24,9 @@ var layers = map[string][]string{
 	"internal/cli":         {"internal/app", "internal/config", "internal/vault"},
 	"internal/config":      {"internal/vault"},
 	"internal/conformance": {".", "internal/ledger", "internal/limit", "internal/meter", "internal/refill", "internal/store"},
-	"internal/control":     {".", "internal/access", "internal/limit", "internal/meter", "internal/secret", "internal/store", "internal/vault"},
+	"internal/control":     {".", "internal/access", "internal/foreignhash", "internal/limit", "internal/meter", "internal/secret", "internal/store", "internal/vault"},
 	"internal/feed":        {".", "internal/store"},
+	"internal/foreignhash": {"."},
 	"internal/httpapi":     {".", "api", "internal/access", "internal/control", "internal/meter", "internal/obs", "internal/store", "internal/verify", "internal/wire"},
 	"internal/ledger":      {"."},
 	"internal/limit":       {"."},
@@ -36,7 +37,7 @@ var layers = map[string][]string{
 	"internal/sqlstore":    {".", "internal/ledger", "internal/limit", "internal/meter", "internal/store"},
 	"internal/store":       {"."},
 	"internal/vault":       {"."},
-	"internal/verify":      {".", "internal/access", "internal/feed", "internal/ledger", "internal/limit", "internal/secret", "internal/store"},
+	"internal/verify":      {".", "internal/access", "internal/feed", "internal/foreignhash", "internal/ledger", "internal/limit", "internal/secret", "internal/store"},
 	"internal/wire":        {},
 }
 
