@@ -57,6 +57,8 @@ const (
 	ReasonSessionNotFound         Reason = "portal_session_not_found"
 	ReasonPortalTokenMissing      Reason = "portal_token_missing"
 	ReasonMissingAuth             Reason = "missing"
+	ReasonMigrationNotFound       Reason = "migration_not_found"
+	ReasonTooManyGuesses          Reason = "too_many_guesses"
 	ReasonConflict                Reason = "conflict"
 	ReasonProtected               Reason = "protected_resource"
 	ReasonPrecondition            Reason = "precondition_failed"

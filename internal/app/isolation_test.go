@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -114,6 +115,12 @@ var crossings = []crossing{
 	{operation: "rerollPortalKey", status: 404, body: `{"keyId":"<key>","expiration":0}`, customers: true},
 	{operation: "getPortalVerifications", status: 200, body: `{"startTime":1000000000000,"endTime":1000000060000,"keyId":"<key>"}`, customers: true},
 	{operation: "getPortalUsage", status: 200, body: `{"from":1000000000000,"to":4102444800000,"keyId":"<key>"}`, customers: true},
+	{operation: "listMigrations", status: 200, body: `{"cursor":"<migration>"}`},
+	{operation: "deleteMigration", status: 404, body: `{"migrationId":"<migration>"}`},
+	{operation: "migrateKeys", status: 404, body: `{"migrationId":"<migration>","apiId":"<own api>","keys":[{"hash":"abc"}]}`},
+	{operation: "migrateKeys", status: 404, body: `{"migrationId":"<own migration>","apiId":"<api>","keys":[{"hash":"abc"}]}`},
+	{operation: "verifyKey", status: 200, body: `{"key":"a_b_<private>","migrationId":"<migration>"}`},
+	{operation: "verifyKey", status: 200, body: `{"key":"a_b_<private>","migrationId":"<own migration>"}`},
 	{operation: "listRootKeys", status: 200, body: `{"limit":1}`},
 	{operation: "listRootKeys", status: 200, body: `{"cursor":"<rootKey>","limit":1}`},
 	{operation: "getRootKey", status: 404, body: `{"keyId":"<rootKey>"}`},
@@ -130,6 +137,7 @@ var crossings = []crossing{
 	{operation: "createWorkspace", status: 403, body: `{"name":"x"}`, managers: true},
 
 	{operation: "liveness", status: 200},
+	{operation: "createMigration", status: 200, body: `{"algorithm":"sha256"}`},
 	{operation: "createRootKey", status: 200, body: `{"permissions":["api.<api>.create_key"]}`},
 	{operation: "createApi", status: 200, body: `{"name":"<apiName>"}`},
 	{operation: "createPortal", status: 200, body: `{"slug":"<portalSlug>","name":"x","apiIds":["<own api>"]}`},
@@ -244,6 +252,8 @@ func (w *tenant) furnish(t *testing.T) {
 	make("rootKeys.createRootKey", `{"name":"<private> name of root key","permissions":["api.*.read_api"]}`, map[string]string{"keyId": "rootKey"})
 	make("ratelimit.limit", `{"namespace":"<namespaceName>","identifier":"<identifier>","limit":10,"duration":2592000000,"cost":4}`, nil)
 	make("ratelimit.setOverride", `{"namespace":"<namespaceName>","identifier":"<identifier>","limit":8,"duration":2592000000}`, nil)
+	make("migrations.createMigration", `{"name":"<private> name of migration","algorithm":"github.com/seamapi/prefixed-api-key"}`, map[string]string{"migrationId": "migration"})
+	make("keys.migrateKeys", fmt.Sprintf(`{"migrationId":"<migration>","apiId":"<api>","keys":[{"hash":"%x"}]}`, sha256.Sum256([]byte(w.things["private"]))), nil)
 	make("keys.verifyKey", `{"key":"<secret>"}`, nil)
 	make("portal.createPortal", `{"slug":"<portalSlug>","name":"<private> name of portal","apiIds":["<api>"]}`, map[string]string{"portalId": "portal"})
 	make("portal.createSession", `{"portal":"<portal>","externalId":"<externalId>","scopes":["keys:read","keys:create","keys:reroll","analytics:read"]}`,

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -41,7 +42,12 @@ var requests = map[string]request{
 	"rerollKey":     {body: `{"keyId":"<key>","expiration":0}`},
 	"deleteKey":     {body: `{"keyId":"<key>"}`},
 	"whoami":        {body: `{"key":"<secret>"}`},
-	"verifyKey":     {body: `{"key":"<secret>"}`},
+	"verifyKey":     {body: `{"key":"a_b_imported<n>","migrationId":"<migration>"}`}, // its first use
+	"migrateKeys":   {body: `{"migrationId":"<migration>","apiId":"<api>","keys":[{"hash":"<hash>","externalId":"user_<n>","permissions":["made.<n>"],"roles":["made <n>"]}]}`},
+
+	"createMigration": {body: `{"algorithm":"sha256"}`},
+	"listMigrations":  {body: `{}`},
+	"deleteMigration": {body: `{"migrationId":"<migration>"}`},
 
 	"addPermissions":    {body: `{"keyId":"<key>","permissions":["other.<n>"]}`},
 	"setPermissions":    {body: `{"keyId":"<key>","permissions":["other.<n>"]}`},
@@ -183,10 +189,13 @@ func operations(t *testing.T) (out []operation) {
 }
 
 // prepare makes what a request names: <api>; <key> and its <secret>, with the permission held.<n>, the role held_<n> (<role>) and the owner owner_<n>; the
-// permission other.<n> and the role other_<n>; <namespace> with an override for u1; <rootKey>, which holds what the operation asks for first.
+// permission other.<n> and the role other_<n>; <migration> with the key a_b_imported<n>; <namespace> with an override for u1; <rootKey>, which holds what the operation asks for first.
 func prepare(t *testing.T, s server, o operation, body string, n int) string {
 	t.Helper()
-	known := map[string]string{"<n>": strconv.Itoa(n), "<namespace>": "space_" + strconv.Itoa(n)}
+	known := map[string]string{
+		"<n>": strconv.Itoa(n), "<namespace>": "space_" + strconv.Itoa(n), "<hash>": fmt.Sprintf("%064d", n),
+		"<imported>": fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "imported%d", n))),
+	}
 	put := func(procedure, body string, names ...string) {
 		t.Helper()
 		status, made := s.call(t, procedure, replaced(body, known))
@@ -202,6 +211,8 @@ func prepare(t *testing.T, s server, o operation, body string, n int) string {
 	put("permissions.createRole", `{"name":"other_<n>","permissions":[]}`)
 	put("apis.createApi", `{"name":"payments"}`, "<api>", "apiId")
 	put("keys.createKey", `{"apiId":"<api>","permissions":["held.<n>"],"roles":["held_<n>"],"externalId":"owner_<n>"}`, "<key>", "keyId", "<secret>", "key")
+	put("migrations.createMigration", `{"algorithm":"github.com/seamapi/prefixed-api-key"}`, "<migration>", "migrationId")
+	put("keys.migrateKeys", `{"migrationId":"<migration>","apiId":"<api>","keys":[{"hash":"<imported>"}]}`)
 	put("ratelimit.limit", `{"namespace":"<namespace>","identifier":"u1","limit":3,"duration":60000}`)
 	put("ratelimit.setOverride", `{"namespace":"<namespace>","identifier":"u1","limit":3,"duration":60000}`)
 	put("portal.createPortal", `{"slug":"portal-<n>","name":"p","apiIds":["<api>"]}`)

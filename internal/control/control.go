@@ -2,7 +2,7 @@
 // through mutate, which says once what each must do: one transaction, an audit entry, an announcement, and the wait until
 // all nodes have applied it. It sees neither HTTP nor SQL.
 //
-// It promises: a call that returns an error has changed nothing but, at most, that the workspace got its data key; a call whose change was committed returns no error; what
+// It promises: a call that returns an error has changed nothing but, at most, that the workspace got its data key, and but for MigrateKeys, which may be repeated; a call whose change was committed returns no error; what
 // belongs to another workspace is answered as missing.
 package control
 

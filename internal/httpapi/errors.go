@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ogen-go/ogen/ogenerrors"
 
@@ -54,7 +56,7 @@ func family(e *tollkey.Error) string {
 	switch e.Reason {
 	case tollkey.ReasonPermissionQuerySyntax, tollkey.ReasonTooLarge, tollkey.ReasonTimeout, tollkey.ReasonClientClosed, tollkey.ReasonUnreadableBody:
 		return "user/bad_request"
-	case tollkey.ReasonWorkspaceRateLimited:
+	case tollkey.ReasonWorkspaceRateLimited, tollkey.ReasonTooManyGuesses:
 		return "user/too_many_requests"
 	case tollkey.ReasonMalformedAuth, tollkey.ReasonMissingAuth, tollkey.ReasonPortalTokenMissing:
 		return "unkey/authentication"
@@ -138,6 +140,9 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 		content["errors"] = faults
 	}
 	w.Header().Set("Content-Type", contentType)
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
+	}
 	w.WriteHeader(st.status)
 	ev := eventOf(r.Context())
 	ev.status, ev.kind = st.status, family(e)+"/"+string(e.Reason)

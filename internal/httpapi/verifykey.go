@@ -2,10 +2,12 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
 	"github.com/tollkey/tollkey"
+	"github.com/tollkey/tollkey/internal/control"
 	"github.com/tollkey/tollkey/internal/verify"
 	"github.com/tollkey/tollkey/internal/wire"
 )
@@ -13,7 +15,9 @@ import (
 // VerifyKey implements wire.Handler.
 func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wire.VerifyKeyResponse, error) {
 	caller := callerOf(ctx)
-	q := verify.Question{Secret: in.Key, Permissions: in.Permissions.Or(""), Cost: 1, Tags: in.Tags}
+	q := verify.Question{
+		Secret: in.Key, Permissions: in.Permissions.Or(""), Cost: 1, Tags: in.Tags, Migration: tollkey.MigrationID(in.MigrationId.Or("")),
+	}
 	if c, ok := in.Credits.Get(); ok {
 		q.Cost = c.Cost
 	}
@@ -32,7 +36,7 @@ func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wir
 		}
 		q.RateLimits = append(q.RateLimits, r)
 	}
-	v, err := s.Verify.Verify(ctx, caller.Principal, &q)
+	v, err := s.verify(ctx, caller, &q)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +46,20 @@ func (s *server) VerifyKey(ctx context.Context, in *wire.VerifyKeyRequest) (*wir
 		ev.key = v.Subject.ID
 	}
 	return &wire.VerifyKeyResponse{Meta: s.meta(ctx), Data: verificationOf(&v)}, nil
+}
+
+// verify gives an imported key its native digest at its first use.
+func (s *server) verify(ctx context.Context, caller control.Caller, q *verify.Question) (verify.Verification, error) {
+	v, err := s.Verify.Verify(ctx, caller.Principal, q)
+	var unhashed *verify.Unhashed
+	if !errors.As(err, &unhashed) {
+		return v, err
+	}
+	if _, err := s.Control.RehashKey(ctx, caller, unhashed.StandIn, unhashed.Digest, unhashed.Start); err != nil {
+		return v, err
+	}
+	q.AsImported = true
+	return s.Verify.Verify(ctx, caller.Principal, q)
 }
 
 func verificationOf(v *verify.Verification) wire.Verification {

@@ -321,7 +321,7 @@ func (t *tx) DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.K
 	t.count(owner, -1)
 	hanging := []string{qDeleteSealed} // nobody can ask for it any more
 	if permanent {
-		hanging = append(hanging, qDeleteBalance, qUnlimitKey, qUnlinkPermissions, qUnlinkRoles)
+		hanging = append(hanging, qDeleteBalance, qUnlimitKey, qUnlinkPermissions, qUnlinkRoles, qForgetHash)
 	}
 	for _, text := range hanging {
 		if _, err := t.q.ExecContext(ctx, text, string(id)); err != nil {

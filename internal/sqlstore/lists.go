@@ -50,10 +50,13 @@ func (r reader) eachWith(ctx context.Context, texts map[int]string, tail string,
 	return nil
 }
 
+// rowSizes are the lengths of inserts. The driver of SQLite searches all names of parameters for each, so that long ones cost their square.
+var rowSizes = []int{1, 5, 20}
+
 // rowList is an insert of several rows of so many columns, in all sizes.
 func rowList(head string, columns int, tail string) map[int]string {
 	out := map[int]string{}
-	for _, size := range listSizes {
+	for _, size := range rowSizes {
 		rows := make([]string, size)
 		for i := range rows {
 			marks := make([]string, columns)
@@ -70,8 +73,8 @@ func rowList(head string, columns int, tail string) map[int]string {
 // insertRows inserts rows by the statements of rowList, in as few as it takes, and calls scan for every row that they return; nil if they return none.
 func (r reader) insertRows(ctx context.Context, texts map[int]string, rows [][]any, scan func(*sql.Rows) error) error {
 	for len(rows) > 0 {
-		size := listSizes[0]
-		for _, n := range listSizes {
+		size := rowSizes[0]
+		for _, n := range rowSizes {
 			if n <= len(rows) {
 				size = n
 			}

@@ -20,6 +20,11 @@ func (db *DB) Update(ctx context.Context, now time.Time, fn func(store.Tx) error
 	return db.announced(ctx, now, db.main.update, func(t *tx) error { return fn(t) })
 }
 
+// UpdateSlice implements store.Store.
+func (db *DB) UpdateSlice(ctx context.Context, now time.Time, fn func(store.Tx) error) (int64, error) {
+	return db.announced(ctx, now, db.main.updateRelaxed, func(t *tx) error { return fn(t) })
+}
+
 // announced runs fn in a transaction made by update, writes what it audited and announced, and wakes the followers.
 func (db *DB) announced(ctx context.Context, now time.Time, update func(context.Context, func(querier) error) error, fn func(*tx) error) (int64, error) {
 	var change int64

@@ -25,6 +25,8 @@ type Store interface {
 	// returns the number of the change, or 0 when nothing was announced. fn may run twice; it must do nothing but talk to
 	// its Tx. When fn returns an error, nothing is written and that error is returned.
 	Update(ctx context.Context, now time.Time, fn func(Tx) error) (change int64, err error)
+	// UpdateSlice is Update for a part of something longer: power loss may undo it until a later Update has returned.
+	UpdateSlice(ctx context.Context, now time.Time, fn func(Tx) error) (change int64, err error)
 
 	// API is Reader.API for whoever needs nothing else: one statement, without a transaction around it.
 	API(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.APIID) (*tollkey.API, error)
@@ -54,6 +56,10 @@ type Lookups interface {
 	Namespace(ctx context.Context, ws tollkey.WorkspaceID, nameOrID string) (*NamespaceRecord, error)
 	// PortalSession returns the opened session with that token, if neither it nor its portal nor its workspace has ended, or nil, nil.
 	PortalSession(ctx context.Context, token tollkey.Digest, now time.Time) (*tollkey.PortalSession, error)
+	// Migration returns the migration with that id, or nil, nil.
+	Migration(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.MigrationID) (*tollkey.Migration, error)
+	// ForeignHash returns what a key is known by that has this stand-in for a digest, or nil, nil: also when it has its native digest by now.
+	ForeignHash(ctx context.Context, standIn tollkey.Digest) (*ForeignHash, error)
 	// Digests calls fn with the digest of every key and root key, in slices that fn must not keep; with first and last set, only
 	// with those of keys whose id is in that closed range.
 	Digests(ctx context.Context, first, last tollkey.KeyID, fn func([]tollkey.Digest) error) error
@@ -79,6 +85,21 @@ type RootKeyRecord struct {
 type NamespaceRecord struct {
 	tollkey.Namespace
 	Overrides []tollkey.Override
+}
+
+// ForeignHash is what is known of a key that was imported and never used.
+type ForeignHash struct {
+	Digest    tollkey.Digest // the stand-in that the key has until then
+	Source    tollkey.Digest // the stand-in of the hash; not read back
+	Key       tollkey.KeyID
+	Migration tollkey.MigrationID
+	Hash      string
+}
+
+// ImportedKey is a key with the foreign hash by which it is known; nil where its digest is the native one.
+type ImportedKey struct {
+	*tollkey.Key
+	Foreign *ForeignHash
 }
 
 // NamespaceCell names what answers depend on that looked for a namespace by name, whether or not there is one.
@@ -179,6 +200,9 @@ type Reader interface {
 	// ListOverrides returns overrides of a namespace, deleted or not, by ascending id.
 	ListOverrides(ctx context.Context, ns tollkey.NamespaceID, page Page) ([]tollkey.Override, error)
 
+	// ListMigrations returns migrations by ascending id.
+	ListMigrations(ctx context.Context, ws tollkey.WorkspaceID, page Page) ([]tollkey.Migration, error)
+
 	// Permission returns the one with that id, or else with that slug without regard to case.
 	Permission(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Permission, error)
 	// ListPermissions returns those by ascending id in whose id, name, slug or description search occurs, without regard to case; "" = all.
@@ -258,6 +282,15 @@ type Tx interface {
 	// DeleteKey marks a key as deleted, or with permanent removes it and all that hangs on it. A sealed secret goes either way.
 	DeleteKey(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.KeyID, permanent bool) error
 
+	CreateMigration(ctx context.Context, m *tollkey.Migration) error
+	DeleteMigration(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.MigrationID) error
+	// ImportKeys is CreateKeys, but for what exists already: a key whose digest or foreign hash any other has, a deleted one included, is left out. It
+	// returns the ids of the others.
+	ImportKeys(ctx context.Context, keys []ImportedKey) (map[tollkey.KeyID]bool, error)
+	// RehashKey gives a live key that has a stand-in its native digest. It reports false, and writes nothing, when the key has it by now or when another,
+	// deleted one has it.
+	RehashKey(ctx context.Context, ws tollkey.WorkspaceID, standIn, digest tollkey.Digest, start string) (done bool, err error)
+
 	// CreateIdentity inserts the identity with its limits. An external id that a live one has is a conflict.
 	CreateIdentity(ctx context.Context, i *tollkey.Identity) error
 	// LockIdentity has others who change the identity wait until this transaction ends.
@@ -278,6 +311,8 @@ type Tx interface {
 	// PutIdentity returns the live identity with that external id, making it when there is none; concurrent calls
 	// converge on one.
 	PutIdentity(ctx context.Context, ws tollkey.WorkspaceID, externalID string) (id tollkey.IdentityID, created bool, err error)
+	// PutIdentities is PutIdentity for many; created holds the new ones.
+	PutIdentities(ctx context.Context, ws tollkey.WorkspaceID, externalIDs []string) (ids map[string]tollkey.IdentityID, created []tollkey.Identity, err error)
 	// PutPermissions returns one permission per slug, making those that do not exist in any letter case. The result is
 	// ordered by slug, without repeats, and cannot be deleted before the transaction ends; created holds the new ones.
 	PutPermissions(ctx context.Context, ws tollkey.WorkspaceID, slugs []string) (all, created []tollkey.Permission, err error)
@@ -288,6 +323,9 @@ type Tx interface {
 	DeletePermission(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Permission, []tollkey.RoleID, error)
 	// CreateRole inserts the role and its links; a name that exists in any letter case is a conflict.
 	CreateRole(ctx context.Context, ws tollkey.WorkspaceID, r *tollkey.Role) error
+	// PutRoles returns one role per name, making those that do not exist in any letter case. The result cannot be deleted before the transaction ends; created
+	// holds the new ones.
+	PutRoles(ctx context.Context, ws tollkey.WorkspaceID, names []string) (all, created []tollkey.Role, err error)
 	// DeleteRole removes the role that Role would return, and its links, and returns it without its permissions.
 	DeleteRole(ctx context.Context, ws tollkey.WorkspaceID, ref string) (*tollkey.Role, error)
 	// LockRole returns the role and makes transactions that change its permissions follow one another, so that what it returns stays true.

@@ -28,6 +28,7 @@ type Subject struct {
 	Roles       []string
 	Identity    *tollkey.Identity // with the limits that no limit of the key hides by name
 
+	digest           tollkey.Digest
 	apiDeleted       bool
 	workspaceEnabled bool
 	allow            []netip.Prefix
@@ -77,7 +78,7 @@ func dependencies(r *store.KeyRecord) []string {
 func newSubject(r *store.KeyRecord) *Subject {
 	s := &Subject{
 		ID: r.ID, Workspace: r.Workspace, API: r.API, Name: r.Name, Meta: r.Meta, Enabled: r.Enabled, Expires: r.Expires,
-		apiDeleted: r.APIDeleted, workspaceEnabled: r.WorkspaceEnabled, allow: prefixes(r.IPAllowList),
+		digest: r.Digest, apiDeleted: r.APIDeleted, workspaceEnabled: r.WorkspaceEnabled, allow: prefixes(r.IPAllowList),
 	}
 	for _, p := range r.Permissions {
 		s.Permissions = append(s.Permissions, p.Slug)

@@ -3,7 +3,7 @@
 // The order is: free and pure first, reversible next, durable last. What a refusal costs:
 //
 //	step                                     outcome                   store  limits  credits  event
-//	1 lookup by digest                       NOT_FOUND                 no*    no      no       counted per minute
+//	1 lookup by digest, then by foreign hash NOT_FOUND                 no*    no      no       counted per minute
 //	2 workspace, API, the caller's grants    NOT_FOUND                 no     no      no       counted per minute
 //	3 syntax of the permission query         (HTTP 400)                no     no      no       no
 //	4 workspace enabled                      FORBIDDEN                 no     no      no       yes
@@ -58,11 +58,15 @@ type Engine struct {
 	callers  *cache[tollkey.Digest, caller]
 	// namespaces are those of standalone limits.
 	namespaces *cache[namespaceName, namespace]
-	misses     chan struct{}
-	looked     atomic.Int64 // reads of the store that digests have caused
-	folded     folder
-	requests   *limit.Local // of workspaces with a cap
-	used       func(tollkey.KeyID, time.Time)
+	migrations *cache[migrationName, tollkey.Migration]
+	// hashes are those of imported keys, by their stand-ins.
+	hashes   *cache[tollkey.Digest, store.ForeignHash]
+	slow     *slowHashes
+	misses   chan struct{}
+	looked   atomic.Int64 // reads of the store that digests have caused
+	folded   folder
+	requests *limit.Local // of workspaces with a cap
+	used     func(tollkey.KeyID, time.Time)
 }
 
 // Options of New.
@@ -85,7 +89,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		lookups: o.Lookups, limits: o.Limits, ledger: o.Ledger, now: o.Now,
 		known: newFilter(), misses: make(chan struct{}, maxMisses), folded: newFolder(),
-		requests: limit.NewLocal(0, nil), used: o.Used,
+		requests: limit.NewLocal(0, nil), used: o.Used, slow: newSlowHashes(),
 	}
 }
 
@@ -94,6 +98,8 @@ func (e *Engine) Follow(f *feed.Follower, cacheSize int) {
 	e.node = f
 	e.subjects = newCache(cacheSize, f, f.Stamps, digestText, e.loadSubject)
 	e.callers = newCache(max(cacheSize/10, 1000), f, f.Stamps, digestText, e.loadCaller)
+	e.migrations = newCache(max(cacheSize/100, 100), f, f.Stamps, migrationName.text, e.loadMigration)
+	e.hashes = newCache(max(cacheSize/10, 1000), f, f.Stamps, digestText, e.loadHash)
 	e.namespaces = newCache(max(cacheSize/10, 1000), f, f.Stamps, namespaceName.cell, e.loadNamespace)
 }
 
@@ -105,6 +111,8 @@ type Question struct {
 	RateLimits  []RateLimitQuestion
 	Tags        []string
 	ClientIP    netip.Addr
+	Migration   tollkey.MigrationID // where to look for a key that is not known by its digest; "" = nowhere
+	AsImported  bool                // answer with a key that has no native digest, instead of Unhashed
 }
 
 // RateLimitQuestion asks for a named limit, or with Inline for one that exists in this question only.
@@ -131,7 +139,7 @@ type LimitResult struct {
 	cost int64
 }
 
-// Verify answers q for the caller p. An error means that the question could not be answered.
+// Verify answers q for the caller p. An error means that the question could not be answered; Unhashed, that something comes first.
 func (e *Engine) Verify(ctx context.Context, p *tollkey.Principal, q *Question) (Verification, error) {
 	for range 3 {
 		v, err := e.verify(ctx, p, q)
@@ -139,7 +147,7 @@ func (e *Engine) Verify(ctx context.Context, p *tollkey.Principal, q *Question) 
 			return v, err
 		}
 		// The key's balance came or went since the key was read.
-		e.subjects.forget(digestOf(q.Secret))
+		e.subjects.forget(v.Subject.digest)
 	}
 	return Verification{}, tollkey.Unavailable(errMoved)
 }
@@ -149,10 +157,13 @@ var errMoved = errors.New("verify: the balance of the key does not exist any mor
 func (e *Engine) verify(ctx context.Context, p *tollkey.Principal, q *Question) (Verification, error) {
 	now := e.now()
 	s, err := e.subject(ctx, q.Secret)
+	if err == nil && s == nil && q.Migration != "" {
+		s, err = e.foreign(ctx, p, q)
+	}
 	if err != nil {
 		return Verification{}, err
 	}
-	if s == nil || s.Workspace != p.Workspace || s.apiDeleted || !p.Can("api", string(s.API), "verify_key") {
+	if !s.visibleTo(p) {
 		e.folded.notFound(p.Workspace)
 		return Verification{Outcome: tollkey.OutcomeNotFound}, nil
 	}

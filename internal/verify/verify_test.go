@@ -61,6 +61,14 @@ func (r *rig) PortalSession(ctx context.Context, token tollkey.Digest, now time.
 	return r.db.PortalSession(ctx, token, now)
 }
 
+func (r *rig) Migration(ctx context.Context, ws tollkey.WorkspaceID, id tollkey.MigrationID) (*tollkey.Migration, error) {
+	return r.db.Migration(ctx, ws, id)
+}
+
+func (r *rig) ForeignHash(ctx context.Context, d tollkey.Digest) (*store.ForeignHash, error) {
+	return r.db.ForeignHash(ctx, d)
+}
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	db, err := sqlstore.Open(t.Context(), sqlstore.Options{Dir: t.TempDir()})

@@ -87,6 +87,14 @@ func (s *ListKeysRequest) setDefaults() {
 }
 
 // setDefaults set default value of fields.
+func (s *ListMigrationsRequest) setDefaults() {
+	{
+		val := int(100)
+		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
 func (s *ListNamespacesRequest) setDefaults() {
 	{
 		val := int(100)
@@ -155,6 +163,14 @@ func (s *ListWorkspacesRequest) setDefaults() {
 	{
 		val := int(100)
 		s.Limit.SetTo(val)
+	}
+}
+
+// setDefaults set default value of fields.
+func (s *MigrateKey) setDefaults() {
+	{
+		val := bool(true)
+		s.Enabled.SetTo(val)
 	}
 }
 

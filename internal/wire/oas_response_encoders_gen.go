@@ -74,6 +74,19 @@ func encodeCreateKeyResponse(response *CreateKeyResponse, w http.ResponseWriter)
 	return nil
 }
 
+func encodeCreateMigrationResponse(response *CreateMigrationResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
 func encodeCreatePermissionResponse(response *CreatePermissionResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
@@ -192,6 +205,19 @@ func encodeDeleteIdentityResponse(response *MetaResponse, w http.ResponseWriter)
 }
 
 func encodeDeleteKeyResponse(response *EmptyResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
+func encodeDeleteMigrationResponse(response *EmptyResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 
@@ -503,6 +529,19 @@ func encodeListKeysResponse(response *ListKeysResponse, w http.ResponseWriter) e
 	return nil
 }
 
+func encodeListMigrationsResponse(response *ListMigrationsResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
 func encodeListNamespacesResponse(response *ListNamespacesResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
@@ -621,6 +660,19 @@ func encodeListWorkspacesResponse(response *ListWorkspacesResponse, w http.Respo
 }
 
 func encodeLivenessResponse(response *LivenessResponse, w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+
+	e := new(jx.Encoder)
+	response.Encode(e)
+	if _, err := e.WriteTo(w); err != nil {
+		return errors.Wrap(err, "write")
+	}
+
+	return nil
+}
+
+func encodeMigrateKeysResponse(response *MigrateKeysResponse, w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
 

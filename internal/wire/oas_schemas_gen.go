@@ -671,6 +671,83 @@ func (s *CreateKeyResponseData) SetKey(val string) {
 	s.Key = val
 }
 
+// Ref: #/components/schemas/CreateMigrationRequest
+type CreateMigrationRequest struct {
+	Name      OptString          `json:"name"`
+	Algorithm MigrationAlgorithm `json:"algorithm"`
+	Lookup    OptMigrationLookup `json:"lookup"`
+}
+
+// GetName returns the value of Name.
+func (s *CreateMigrationRequest) GetName() OptString {
+	return s.Name
+}
+
+// GetAlgorithm returns the value of Algorithm.
+func (s *CreateMigrationRequest) GetAlgorithm() MigrationAlgorithm {
+	return s.Algorithm
+}
+
+// GetLookup returns the value of Lookup.
+func (s *CreateMigrationRequest) GetLookup() OptMigrationLookup {
+	return s.Lookup
+}
+
+// SetName sets the value of Name.
+func (s *CreateMigrationRequest) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetAlgorithm sets the value of Algorithm.
+func (s *CreateMigrationRequest) SetAlgorithm(val MigrationAlgorithm) {
+	s.Algorithm = val
+}
+
+// SetLookup sets the value of Lookup.
+func (s *CreateMigrationRequest) SetLookup(val OptMigrationLookup) {
+	s.Lookup = val
+}
+
+// Ref: #/components/schemas/CreateMigrationResponse
+type CreateMigrationResponse struct {
+	Meta Meta                        `json:"meta"`
+	Data CreateMigrationResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *CreateMigrationResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *CreateMigrationResponse) GetData() CreateMigrationResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *CreateMigrationResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *CreateMigrationResponse) SetData(val CreateMigrationResponseData) {
+	s.Data = val
+}
+
+type CreateMigrationResponseData struct {
+	MigrationId string `json:"migrationId"`
+}
+
+// GetMigrationId returns the value of MigrationId.
+func (s *CreateMigrationResponseData) GetMigrationId() string {
+	return s.MigrationId
+}
+
+// SetMigrationId sets the value of MigrationId.
+func (s *CreateMigrationResponseData) SetMigrationId(val string) {
+	s.MigrationId = val
+}
+
 // Ref: #/components/schemas/CreatePermissionRequest
 type CreatePermissionRequest struct {
 	Name        string    `json:"name"`
@@ -2652,6 +2729,69 @@ func (s *ListKeysResponse) SetPagination(val Pagination) {
 	s.Pagination = val
 }
 
+// Ref: #/components/schemas/ListMigrationsRequest
+type ListMigrationsRequest struct {
+	Limit  OptInt    `json:"limit"`
+	Cursor OptString `json:"cursor"`
+}
+
+// GetLimit returns the value of Limit.
+func (s *ListMigrationsRequest) GetLimit() OptInt {
+	return s.Limit
+}
+
+// GetCursor returns the value of Cursor.
+func (s *ListMigrationsRequest) GetCursor() OptString {
+	return s.Cursor
+}
+
+// SetLimit sets the value of Limit.
+func (s *ListMigrationsRequest) SetLimit(val OptInt) {
+	s.Limit = val
+}
+
+// SetCursor sets the value of Cursor.
+func (s *ListMigrationsRequest) SetCursor(val OptString) {
+	s.Cursor = val
+}
+
+// Ref: #/components/schemas/ListMigrationsResponse
+type ListMigrationsResponse struct {
+	Meta       Meta        `json:"meta"`
+	Data       []Migration `json:"data"`
+	Pagination Pagination  `json:"pagination"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *ListMigrationsResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *ListMigrationsResponse) GetData() []Migration {
+	return s.Data
+}
+
+// GetPagination returns the value of Pagination.
+func (s *ListMigrationsResponse) GetPagination() Pagination {
+	return s.Pagination
+}
+
+// SetMeta sets the value of Meta.
+func (s *ListMigrationsResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *ListMigrationsResponse) SetData(val []Migration) {
+	s.Data = val
+}
+
+// SetPagination sets the value of Pagination.
+func (s *ListMigrationsResponse) SetPagination(val Pagination) {
+	s.Pagination = val
+}
+
 // Ref: #/components/schemas/ListNamespacesRequest
 type ListNamespacesRequest struct {
 	Limit  OptInt    `json:"limit"`
@@ -3310,6 +3450,450 @@ func (s *MetaResponse) SetMeta(val Meta) {
 	s.Meta = val
 }
 
+// Ref: #/components/schemas/MigrateKey
+type MigrateKey struct {
+	// As the migration's algorithm makes it.
+	Hash string `json:"hash"`
+	// The public part of the key, for bcrypt, argon2id and scrypt.
+	Lookup OptString `json:"lookup"`
+	// The first characters of the key by which people recognize it.
+	Start       OptString          `json:"start"`
+	Name        OptString          `json:"name"`
+	ExternalId  OptString          `json:"externalId"`
+	Meta        OptMigrateKeyMeta  `json:"meta"`
+	Roles       []string           `json:"roles"`
+	Permissions []string           `json:"permissions"`
+	Expires     OptInt64           `json:"expires"`
+	Enabled     OptBool            `json:"enabled"`
+	Credits     OptCreditsRequest  `json:"credits"`
+	Ratelimits  []RatelimitRequest `json:"ratelimits"`
+}
+
+// GetHash returns the value of Hash.
+func (s *MigrateKey) GetHash() string {
+	return s.Hash
+}
+
+// GetLookup returns the value of Lookup.
+func (s *MigrateKey) GetLookup() OptString {
+	return s.Lookup
+}
+
+// GetStart returns the value of Start.
+func (s *MigrateKey) GetStart() OptString {
+	return s.Start
+}
+
+// GetName returns the value of Name.
+func (s *MigrateKey) GetName() OptString {
+	return s.Name
+}
+
+// GetExternalId returns the value of ExternalId.
+func (s *MigrateKey) GetExternalId() OptString {
+	return s.ExternalId
+}
+
+// GetMeta returns the value of Meta.
+func (s *MigrateKey) GetMeta() OptMigrateKeyMeta {
+	return s.Meta
+}
+
+// GetRoles returns the value of Roles.
+func (s *MigrateKey) GetRoles() []string {
+	return s.Roles
+}
+
+// GetPermissions returns the value of Permissions.
+func (s *MigrateKey) GetPermissions() []string {
+	return s.Permissions
+}
+
+// GetExpires returns the value of Expires.
+func (s *MigrateKey) GetExpires() OptInt64 {
+	return s.Expires
+}
+
+// GetEnabled returns the value of Enabled.
+func (s *MigrateKey) GetEnabled() OptBool {
+	return s.Enabled
+}
+
+// GetCredits returns the value of Credits.
+func (s *MigrateKey) GetCredits() OptCreditsRequest {
+	return s.Credits
+}
+
+// GetRatelimits returns the value of Ratelimits.
+func (s *MigrateKey) GetRatelimits() []RatelimitRequest {
+	return s.Ratelimits
+}
+
+// SetHash sets the value of Hash.
+func (s *MigrateKey) SetHash(val string) {
+	s.Hash = val
+}
+
+// SetLookup sets the value of Lookup.
+func (s *MigrateKey) SetLookup(val OptString) {
+	s.Lookup = val
+}
+
+// SetStart sets the value of Start.
+func (s *MigrateKey) SetStart(val OptString) {
+	s.Start = val
+}
+
+// SetName sets the value of Name.
+func (s *MigrateKey) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetExternalId sets the value of ExternalId.
+func (s *MigrateKey) SetExternalId(val OptString) {
+	s.ExternalId = val
+}
+
+// SetMeta sets the value of Meta.
+func (s *MigrateKey) SetMeta(val OptMigrateKeyMeta) {
+	s.Meta = val
+}
+
+// SetRoles sets the value of Roles.
+func (s *MigrateKey) SetRoles(val []string) {
+	s.Roles = val
+}
+
+// SetPermissions sets the value of Permissions.
+func (s *MigrateKey) SetPermissions(val []string) {
+	s.Permissions = val
+}
+
+// SetExpires sets the value of Expires.
+func (s *MigrateKey) SetExpires(val OptInt64) {
+	s.Expires = val
+}
+
+// SetEnabled sets the value of Enabled.
+func (s *MigrateKey) SetEnabled(val OptBool) {
+	s.Enabled = val
+}
+
+// SetCredits sets the value of Credits.
+func (s *MigrateKey) SetCredits(val OptCreditsRequest) {
+	s.Credits = val
+}
+
+// SetRatelimits sets the value of Ratelimits.
+func (s *MigrateKey) SetRatelimits(val []RatelimitRequest) {
+	s.Ratelimits = val
+}
+
+type MigrateKeyMeta map[string]jx.Raw
+
+func (s *MigrateKeyMeta) init() MigrateKeyMeta {
+	m := *s
+	if m == nil {
+		m = map[string]jx.Raw{}
+		*s = m
+	}
+	return m
+}
+
+// Ref: #/components/schemas/MigrateKeysRequest
+type MigrateKeysRequest struct {
+	MigrationId string       `json:"migrationId"`
+	ApiId       string       `json:"apiId"`
+	Keys        []MigrateKey `json:"keys"`
+}
+
+// GetMigrationId returns the value of MigrationId.
+func (s *MigrateKeysRequest) GetMigrationId() string {
+	return s.MigrationId
+}
+
+// GetApiId returns the value of ApiId.
+func (s *MigrateKeysRequest) GetApiId() string {
+	return s.ApiId
+}
+
+// GetKeys returns the value of Keys.
+func (s *MigrateKeysRequest) GetKeys() []MigrateKey {
+	return s.Keys
+}
+
+// SetMigrationId sets the value of MigrationId.
+func (s *MigrateKeysRequest) SetMigrationId(val string) {
+	s.MigrationId = val
+}
+
+// SetApiId sets the value of ApiId.
+func (s *MigrateKeysRequest) SetApiId(val string) {
+	s.ApiId = val
+}
+
+// SetKeys sets the value of Keys.
+func (s *MigrateKeysRequest) SetKeys(val []MigrateKey) {
+	s.Keys = val
+}
+
+// Ref: #/components/schemas/MigrateKeysResponse
+type MigrateKeysResponse struct {
+	Meta Meta                    `json:"meta"`
+	Data MigrateKeysResponseData `json:"data"`
+}
+
+// GetMeta returns the value of Meta.
+func (s *MigrateKeysResponse) GetMeta() Meta {
+	return s.Meta
+}
+
+// GetData returns the value of Data.
+func (s *MigrateKeysResponse) GetData() MigrateKeysResponseData {
+	return s.Data
+}
+
+// SetMeta sets the value of Meta.
+func (s *MigrateKeysResponse) SetMeta(val Meta) {
+	s.Meta = val
+}
+
+// SetData sets the value of Data.
+func (s *MigrateKeysResponse) SetData(val MigrateKeysResponseData) {
+	s.Data = val
+}
+
+type MigrateKeysResponseData struct {
+	Migrated []MigratedKey `json:"migrated"`
+	// Hashes that exist already.
+	Failed []string `json:"failed"`
+}
+
+// GetMigrated returns the value of Migrated.
+func (s *MigrateKeysResponseData) GetMigrated() []MigratedKey {
+	return s.Migrated
+}
+
+// GetFailed returns the value of Failed.
+func (s *MigrateKeysResponseData) GetFailed() []string {
+	return s.Failed
+}
+
+// SetMigrated sets the value of Migrated.
+func (s *MigrateKeysResponseData) SetMigrated(val []MigratedKey) {
+	s.Migrated = val
+}
+
+// SetFailed sets the value of Failed.
+func (s *MigrateKeysResponseData) SetFailed(val []string) {
+	s.Failed = val
+}
+
+// Ref: #/components/schemas/MigratedKey
+type MigratedKey struct {
+	Hash  string `json:"hash"`
+	KeyId string `json:"keyId"`
+}
+
+// GetHash returns the value of Hash.
+func (s *MigratedKey) GetHash() string {
+	return s.Hash
+}
+
+// GetKeyId returns the value of KeyId.
+func (s *MigratedKey) GetKeyId() string {
+	return s.KeyId
+}
+
+// SetHash sets the value of Hash.
+func (s *MigratedKey) SetHash(val string) {
+	s.Hash = val
+}
+
+// SetKeyId sets the value of KeyId.
+func (s *MigratedKey) SetKeyId(val string) {
+	s.KeyId = val
+}
+
+// Ref: #/components/schemas/Migration
+type Migration struct {
+	ID        string             `json:"id"`
+	Name      OptString          `json:"name"`
+	Algorithm MigrationAlgorithm `json:"algorithm"`
+	Lookup    OptMigrationLookup `json:"lookup"`
+	CreatedAt int64              `json:"createdAt"`
+}
+
+// GetID returns the value of ID.
+func (s *Migration) GetID() string {
+	return s.ID
+}
+
+// GetName returns the value of Name.
+func (s *Migration) GetName() OptString {
+	return s.Name
+}
+
+// GetAlgorithm returns the value of Algorithm.
+func (s *Migration) GetAlgorithm() MigrationAlgorithm {
+	return s.Algorithm
+}
+
+// GetLookup returns the value of Lookup.
+func (s *Migration) GetLookup() OptMigrationLookup {
+	return s.Lookup
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *Migration) GetCreatedAt() int64 {
+	return s.CreatedAt
+}
+
+// SetID sets the value of ID.
+func (s *Migration) SetID(val string) {
+	s.ID = val
+}
+
+// SetName sets the value of Name.
+func (s *Migration) SetName(val OptString) {
+	s.Name = val
+}
+
+// SetAlgorithm sets the value of Algorithm.
+func (s *Migration) SetAlgorithm(val MigrationAlgorithm) {
+	s.Algorithm = val
+}
+
+// SetLookup sets the value of Lookup.
+func (s *Migration) SetLookup(val OptMigrationLookup) {
+	s.Lookup = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *Migration) SetCreatedAt(val int64) {
+	s.CreatedAt = val
+}
+
+// Ref: #/components/schemas/MigrationAlgorithm
+type MigrationAlgorithm string
+
+const (
+	MigrationAlgorithmSHA256                         MigrationAlgorithm = "sha256"
+	MigrationAlgorithmSHA256Hex                      MigrationAlgorithm = "sha256-hex"
+	MigrationAlgorithmSha512Base64                   MigrationAlgorithm = "sha512-base64"
+	MigrationAlgorithmGithubComSeamapiPrefixedAPIKey MigrationAlgorithm = "github.com/seamapi/prefixed-api-key"
+	MigrationAlgorithmBcrypt                         MigrationAlgorithm = "bcrypt"
+	MigrationAlgorithmArgon2id                       MigrationAlgorithm = "argon2id"
+	MigrationAlgorithmScrypt                         MigrationAlgorithm = "scrypt"
+)
+
+// AllValues returns all MigrationAlgorithm values.
+func (MigrationAlgorithm) AllValues() []MigrationAlgorithm {
+	return []MigrationAlgorithm{
+		MigrationAlgorithmSHA256,
+		MigrationAlgorithmSHA256Hex,
+		MigrationAlgorithmSha512Base64,
+		MigrationAlgorithmGithubComSeamapiPrefixedAPIKey,
+		MigrationAlgorithmBcrypt,
+		MigrationAlgorithmArgon2id,
+		MigrationAlgorithmScrypt,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s MigrationAlgorithm) MarshalText() ([]byte, error) {
+	switch s {
+	case MigrationAlgorithmSHA256:
+		return []byte(s), nil
+	case MigrationAlgorithmSHA256Hex:
+		return []byte(s), nil
+	case MigrationAlgorithmSha512Base64:
+		return []byte(s), nil
+	case MigrationAlgorithmGithubComSeamapiPrefixedAPIKey:
+		return []byte(s), nil
+	case MigrationAlgorithmBcrypt:
+		return []byte(s), nil
+	case MigrationAlgorithmArgon2id:
+		return []byte(s), nil
+	case MigrationAlgorithmScrypt:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *MigrationAlgorithm) UnmarshalText(data []byte) error {
+	switch MigrationAlgorithm(data) {
+	case MigrationAlgorithmSHA256:
+		*s = MigrationAlgorithmSHA256
+		return nil
+	case MigrationAlgorithmSHA256Hex:
+		*s = MigrationAlgorithmSHA256Hex
+		return nil
+	case MigrationAlgorithmSha512Base64:
+		*s = MigrationAlgorithmSha512Base64
+		return nil
+	case MigrationAlgorithmGithubComSeamapiPrefixedAPIKey:
+		*s = MigrationAlgorithmGithubComSeamapiPrefixedAPIKey
+		return nil
+	case MigrationAlgorithmBcrypt:
+		*s = MigrationAlgorithmBcrypt
+		return nil
+	case MigrationAlgorithmArgon2id:
+		*s = MigrationAlgorithmArgon2id
+		return nil
+	case MigrationAlgorithmScrypt:
+		*s = MigrationAlgorithmScrypt
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+// How the public part is cut from a presented key. The hash is that of the whole key.
+// Ref: #/components/schemas/MigrationLookup
+type MigrationLookup struct {
+	Separator string `json:"separator"`
+	// Counted from 0.
+	Part int `json:"part"`
+}
+
+// GetSeparator returns the value of Separator.
+func (s *MigrationLookup) GetSeparator() string {
+	return s.Separator
+}
+
+// GetPart returns the value of Part.
+func (s *MigrationLookup) GetPart() int {
+	return s.Part
+}
+
+// SetSeparator sets the value of Separator.
+func (s *MigrationLookup) SetSeparator(val string) {
+	s.Separator = val
+}
+
+// SetPart sets the value of Part.
+func (s *MigrationLookup) SetPart(val int) {
+	s.Part = val
+}
+
+// Ref: #/components/schemas/MigrationRequest
+type MigrationRequest struct {
+	MigrationId string `json:"migrationId"`
+}
+
+// GetMigrationId returns the value of MigrationId.
+func (s *MigrationRequest) GetMigrationId() string {
+	return s.MigrationId
+}
+
+// SetMigrationId sets the value of MigrationId.
+func (s *MigrationRequest) SetMigrationId(val string) {
+	s.MigrationId = val
+}
+
 type MultiLimitRequest []LimitRequest
 
 // Ref: #/components/schemas/MultiLimitResponse
@@ -3888,6 +4472,98 @@ func (o OptInt64) Get() (v int64, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptInt64) Or(d int64) int64 {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptMigrateKeyMeta returns new OptMigrateKeyMeta with value set to v.
+func NewOptMigrateKeyMeta(v MigrateKeyMeta) OptMigrateKeyMeta {
+	return OptMigrateKeyMeta{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptMigrateKeyMeta is optional MigrateKeyMeta.
+type OptMigrateKeyMeta struct {
+	Value MigrateKeyMeta
+	Set   bool
+}
+
+// IsSet returns true if OptMigrateKeyMeta was set.
+func (o OptMigrateKeyMeta) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptMigrateKeyMeta) Reset() {
+	var v MigrateKeyMeta
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptMigrateKeyMeta) SetTo(v MigrateKeyMeta) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptMigrateKeyMeta) Get() (v MigrateKeyMeta, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptMigrateKeyMeta) Or(d MigrateKeyMeta) MigrateKeyMeta {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptMigrationLookup returns new OptMigrationLookup with value set to v.
+func NewOptMigrationLookup(v MigrationLookup) OptMigrationLookup {
+	return OptMigrationLookup{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptMigrationLookup is optional MigrationLookup.
+type OptMigrationLookup struct {
+	Value MigrationLookup
+	Set   bool
+}
+
+// IsSet returns true if OptMigrationLookup was set.
+func (o OptMigrationLookup) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptMigrationLookup) Reset() {
+	var v MigrationLookup
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptMigrationLookup) SetTo(v MigrationLookup) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptMigrationLookup) Get() (v MigrationLookup, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptMigrationLookup) Or(d MigrationLookup) MigrationLookup {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -7426,7 +8102,8 @@ type VerifyKeyRequest struct {
 	Permissions OptString                  `json:"permissions"`
 	Credits     OptVerifyKeyRequestCredits `json:"credits"`
 	Ratelimits  []VerifyRatelimit          `json:"ratelimits"`
-	MigrationId OptString                  `json:"migrationId"`
+	// Where to look for an imported key that was never verified. It may always be sent.
+	MigrationId OptString `json:"migrationId"`
 	// The address of your caller.
 	ClientIp OptString `json:"clientIp"`
 }

@@ -38,6 +38,12 @@ type Handler interface {
 	//
 	// POST /v2/keys.createKey
 	CreateKey(ctx context.Context, req *CreateKeyRequest) (*CreateKeyResponse, error)
+	// CreateMigration implements createMigration operation.
+	//
+	// Create a migration.
+	//
+	// POST /v2/migrations.createMigration
+	CreateMigration(ctx context.Context, req *CreateMigrationRequest) (*CreateMigrationResponse, error)
 	// CreatePermission implements createPermission operation.
 	//
 	// Create a permission.
@@ -98,6 +104,13 @@ type Handler interface {
 	//
 	// POST /v2/keys.deleteKey
 	DeleteKey(ctx context.Context, req *DeleteKeyRequest) (*EmptyResponse, error)
+	// DeleteMigration implements deleteMigration operation.
+	//
+	// Imported keys that have been verified since stay. The others can no longer be found, unless their
+	// algorithm is sha256 or sha256-hex.
+	//
+	// POST /v2/migrations.deleteMigration
+	DeleteMigration(ctx context.Context, req *MigrationRequest) (*EmptyResponse, error)
 	// DeleteNamespace implements deleteNamespace operation.
 	//
 	// Delete a namespace for good.
@@ -236,6 +249,12 @@ type Handler interface {
 	//
 	// POST /v2/apis.listKeys
 	ListKeys(ctx context.Context, req *ListKeysRequest) (*ListKeysResponse, error)
+	// ListMigrations implements listMigrations operation.
+	//
+	// List migrations.
+	//
+	// POST /v2/migrations.listMigrations
+	ListMigrations(ctx context.Context, req *ListMigrationsRequest) (*ListMigrationsResponse, error)
 	// ListNamespaces implements listNamespaces operation.
 	//
 	// List namespaces.
@@ -296,6 +315,13 @@ type Handler interface {
 	//
 	// GET /v2/liveness
 	Liveness(ctx context.Context) (*LivenessResponse, error)
+	// MigrateKeys implements migrateKeys operation.
+	//
+	// Identities, permissions and roles that do not exist are made. The call may be repeated; hashes that
+	// exist already are answered as failed.
+	//
+	// POST /v2/keys.migrateKeys
+	MigrateKeys(ctx context.Context, req *MigrateKeysRequest) (*MigrateKeysResponse, error)
 	// MultiLimit implements multiLimit operation.
 	//
 	// Take from several limits, from all or from none.

@@ -25,6 +25,18 @@ create table data_keys (
 );
 create table sealed_secrets (key_id text primary key, data_key_id text not null, ciphertext bytea not null);
 create index sealed_secrets_by_data_key on sealed_secrets (data_key_id);
+create table migrations (
+  id text primary key, workspace_id text not null, name text not null, algorithm text not null, separator text not null, part bigint not null,
+  created_at bigint not null
+);
+create index migrations_by_workspace on migrations (workspace_id, id);
+-- Keys that were imported by a hash which is no digest. Until its first use such a key has in keys.digest a stand-in, to which no presented secret leads: of
+-- the hash, or of the part of the key by which a slow hash is looked up. So the filter, the cache and the one index of digests serve these keys as all others.
+-- A row outlives the first use, without its hash, so that what was imported once is still known; source is the stand-in of the hash in any case.
+create table foreign_hashes (
+  digest bytea primary key, source bytea not null unique, key_id text not null, migration_id text not null, hash text
+);
+create index foreign_hashes_by_key on foreign_hashes (key_id);
 create table root_keys (
   id text primary key, workspace_id text not null, digest bytea not null unique, start text not null, name text not null,
   permissions text not null, enabled boolean not null, expires_at bigint, created_at bigint not null, last_used_at bigint
