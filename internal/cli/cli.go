@@ -41,6 +41,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		listening(configured(environ, &cobra.Command{Use: "serve", Short: "run the server"}, serve)),
 		listening(configured(environ, &cobra.Command{Use: "config", Short: "print every setting, its value, and where that is from"}, printConfig)),
 		audit(environ),
+		importing(environ),
 		configured(environ, &cobra.Command{Use: "migrate", Short: "bring the store to this version, without serving"}, migrate),
 		vaultCommands(environ),
 		&cobra.Command{

@@ -97,5 +97,13 @@ func (c *client) call(ctx context.Context, procedure string, body any) (*reply, 
 	for _, e := range a.Error.Errors {
 		text += "\n  " + printable(e.Location+": "+e.Message)
 	}
-	return nil, errors.New(text)
+	return nil, &refusal{resp.StatusCode, text}
 }
+
+// refusal is an error that the server has answered.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
