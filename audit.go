@@ -46,7 +46,7 @@ type AuditHash [32]byte
 // and Name of each. docs/audit.md says the same.
 func (e *AuditEntry) Link(previous AuditHash) AuditHash {
 	b := make([]byte, 0, 512)
-	number := func(n int64) { b = binary.BigEndian.AppendUint64(b, uint64(n)) }
+	number := func(n int64) { b = binary.BigEndian.AppendUint64(b, uint64(n)) } //nolint:gosec // the bits as they are
 	text := func(texts ...string) {
 		for _, t := range texts {
 			number(int64(len(t)))

@@ -10,7 +10,7 @@ const (
 	SHA256         Algorithm = "sha256"     // base64 of the SHA-256 of the whole key, as Tollkey's own
 	SHA256Hex      Algorithm = "sha256-hex" // the same in hexadecimal
 	SHA512Base64   Algorithm = "sha512-base64"
-	PrefixedAPIKey Algorithm = "github.com/seamapi/prefixed-api-key" // hexadecimal SHA-256 of what is behind the last underscore
+	PrefixedAPIKey Algorithm = "github.com/seamapi/prefixed-api-key" //nolint:gosec // a name: hexadecimal SHA-256 of what is behind the last underscore
 	Bcrypt         Algorithm = "bcrypt"
 	Argon2id       Algorithm = "argon2id"
 	Scrypt         Algorithm = "scrypt"

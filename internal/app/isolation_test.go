@@ -300,9 +300,19 @@ func (w *tenant) state(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
 	for _, ask := range [][2]string{
-		{"workspaces.getWorkspace", `{}`}, {"apis.getApi", `{"apiId":"<api>"}`}, {"apis.listKeys", `{"apiId":"<api>"}`}, {"keys.getKey", `{"keyId":"<key>"}`},
-		{"permissions.listPermissions", `{}`}, {"permissions.listRoles", `{}`}, {"identities.listIdentities", `{}`}, {"portal.listPortals", `{}`}, {"portal.listSessions", `{}`}, {"ratelimit.listNamespaces", `{}`},
-		{"ratelimit.listOverrides", `{"namespace":"<namespace>"}`}, {"rootKeys.listRootKeys", `{}`}, {"audit.listEvents", `{}`},
+		{"workspaces.getWorkspace", `{}`},
+		{"apis.getApi", `{"apiId":"<api>"}`},
+		{"apis.listKeys", `{"apiId":"<api>"}`},
+		{"keys.getKey", `{"keyId":"<key>"}`},
+		{"permissions.listPermissions", `{}`},
+		{"permissions.listRoles", `{}`},
+		{"identities.listIdentities", `{}`},
+		{"portal.listPortals", `{}`},
+		{"portal.listSessions", `{}`},
+		{"ratelimit.listNamespaces", `{}`},
+		{"ratelimit.listOverrides", `{"namespace":"<namespace>"}`},
+		{"rootKeys.listRootKeys", `{}`},
+		{"audit.listEvents", `{}`},
 		{"ratelimit.limit", `{"namespace":"<namespace>","identifier":"<identifier>","limit":10,"duration":2592000000,"cost":0}`},
 	} {
 		status, answer := w.post(t, "Bearer "+w.secret, ask[0], fill(ask[1], "", w.things))

@@ -80,8 +80,16 @@ func TestListAudit(t *testing.T) {
 		}
 		slices.Reverse(all)
 		for _, f := range []store.AuditFilter{
-			{}, {Actor: "key_1"}, {Event: "b"}, {Target: "t_3"}, {Target: "t_0", Event: "a"}, {Actor: "key_2", Event: "c"}, {Actor: "key_1", Event: "b", Target: "t_2"},
-			{From: now.Add(2 * time.Second), Before: now.Add(5 * time.Second)}, {Target: "t_1", Before: now.Add(4 * time.Second)}, {Actor: "none"},
+			{},
+			{Actor: "key_1"},
+			{Event: "b"},
+			{Target: "t_3"},
+			{Target: "t_0", Event: "a"},
+			{Actor: "key_2", Event: "c"},
+			{Actor: "key_1", Event: "b", Target: "t_2"},
+			{From: now.Add(2 * time.Second), Before: now.Add(5 * time.Second)},
+			{Target: "t_1", Before: now.Add(4 * time.Second)},
+			{Actor: "none"},
 		} {
 			var want []string
 			for _, e := range all {

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 	"time"
 
@@ -92,7 +93,7 @@ func (t *tx) CreatePortal(ctx context.Context, p *tollkey.Portal) error {
 func (t *tx) UpdatePortal(ctx context.Context, p *tollkey.Portal) error {
 	err := t.one(ctx, portalTaken, qUpdatePortal, string(p.ID), string(p.Workspace), p.Slug, p.Name, lines(p.APIs), p.PrimaryColor, p.LogoURL, p.ReturnURL, p.Enabled,
 		t.now.UnixMilli()+1)
-	if err != portalTaken {
+	if !errors.Is(err, portalTaken) {
 		return err
 	}
 	if _, err := t.Portal(ctx, p.Workspace, string(p.ID)); err != nil {
@@ -147,7 +148,7 @@ func (r reader) ListPortalSessions(ctx context.Context, ws tollkey.WorkspaceID, 
 // PortalSession implements store.Lookups.
 func (db *DB) PortalSession(ctx context.Context, token tollkey.Digest, now time.Time) (*tollkey.PortalSession, error) {
 	s, err := scanSession(db.main.reads.QueryRowContext(ctx, qSession, token[:], now.UnixMilli()))
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	return &s, db.main.dialect.classify(err)
