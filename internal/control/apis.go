@@ -53,10 +53,7 @@ func (s *Service) ListAPIs(ctx context.Context, caller Caller, search string, pa
 		apis, err = r.ListAPIs(ctx, caller.Workspace, f, store.Page{From: page.From, Limit: page.Limit + 1})
 		return err
 	})
-	if err == nil && len(apis) > page.Limit {
-		next = string(apis[page.Limit].ID)
-		apis = apis[:page.Limit]
-	}
+	apis, next = cut(apis, page.Limit, func(v tollkey.API) string { return string(v.ID) })
 	return apis, next, err
 }
 

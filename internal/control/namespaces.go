@@ -32,10 +32,7 @@ func (s *Service) ListNamespaces(ctx context.Context, caller Caller, page store.
 		found, err = r.ListNamespaces(ctx, caller.Workspace, store.Page{From: page.From, Limit: page.Limit + 1})
 		return err
 	})
-	if err == nil && len(found) > page.Limit {
-		next = string(found[page.Limit].ID)
-		found = found[:page.Limit]
-	}
+	found, next = cut(found, page.Limit, func(v tollkey.Namespace) string { return string(v.ID) })
 	return found, next, err
 }
 
@@ -112,10 +109,7 @@ func (s *Service) ListOverrides(ctx context.Context, caller Caller, nameOrID str
 		found, err = r.ListOverrides(ctx, n.ID, store.Page{From: page.From, Limit: page.Limit + 1})
 		return err
 	})
-	if err == nil && len(found) > page.Limit {
-		next = string(found[page.Limit].ID)
-		found = found[:page.Limit]
-	}
+	found, next = cut(found, page.Limit, func(v tollkey.Override) string { return string(v.ID) })
 	return found, next, err
 }
 

@@ -71,10 +71,7 @@ func (s *Service) ListRootKeys(ctx context.Context, caller Caller, page store.Pa
 		keys, err = r.ListRootKeys(ctx, caller.Workspace, store.Page{From: page.From, Limit: page.Limit + 1})
 		return err
 	})
-	if err == nil && len(keys) > page.Limit {
-		next = string(keys[page.Limit].ID)
-		keys = keys[:page.Limit]
-	}
+	keys, next = cut(keys, page.Limit, func(v tollkey.RootKey) string { return string(v.ID) })
 	return keys, next, err
 }
 

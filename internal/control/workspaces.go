@@ -80,10 +80,7 @@ func (s *Service) ListWorkspaces(ctx context.Context, caller Caller, page store.
 		list, err = r.ListWorkspaces(ctx, store.Page{From: page.From, Limit: page.Limit + 1})
 		return err
 	})
-	if err == nil && len(list) > page.Limit {
-		next = string(list[page.Limit].ID)
-		list = list[:page.Limit]
-	}
+	list, next = cut(list, page.Limit, func(v tollkey.Workspace) string { return string(v.ID) })
 	return list, next, err
 }
 
