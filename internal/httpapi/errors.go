@@ -77,11 +77,17 @@ func (s *server) fail(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	var (
 		known    *tollkey.Error
 		tooLarge *http.MaxBytesError
+		garbled  *noText
 		body     *ogenerrors.DecodeBodyError
 		request  *ogenerrors.DecodeRequestError
 	)
 	switch {
 	case errors.As(err, &known):
+	case errors.As(err, &garbled):
+		s.invalid(w, r, r.Method+" "+r.URL.Path+" failed to validate schema.", fault{
+			Location: "requestBody", Message: garbled.Error() + ".", Fix: "Send UTF-8 without NUL; what is not text can be sent as base64.",
+		})
+		return
 	case errors.As(err, &tooLarge):
 		known = tollkey.NewError(tollkey.CodeTooLarge, tollkey.ReasonTooLarge, "The body is larger than 10 MiB.")
 	case errors.As(err, &request), errors.As(err, &body):
