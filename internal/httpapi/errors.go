@@ -158,12 +158,17 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 	}
 }
 
-// errorType chooses the media type. The official clients recognize a 429 and whatever is wrong with identities.deleteIdentity only as problem+json, and the
-// others only as json, for which alone they ask.
-func errorType(r *http.Request, e *tollkey.Error) string {
+// knownType is the media type by which alone the official clients recognize an error: problem+json for a 429 and for whatever is wrong with
+// identities.deleteIdentity, and json for the others.
+func knownType(r *http.Request, e *tollkey.Error) string {
 	if e.Code == tollkey.CodeTooManyRequests || r.URL.Path == "/v2/identities.deleteIdentity" {
 		return problem
 	}
+	return plain
+}
+
+// errorType chooses the media type: problem+json for who takes it. The official clients ask for json alone.
+func errorType(r *http.Request, e *tollkey.Error) string {
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		media, _, _ := strings.Cut(part, ";")
 		switch strings.TrimSpace(media) {
@@ -171,7 +176,7 @@ func errorType(r *http.Request, e *tollkey.Error) string {
 			return problem
 		}
 	}
-	return plain
+	return knownType(r, e)
 }
 
 const (
