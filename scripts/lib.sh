@@ -52,9 +52,25 @@ install_packages() {
 	(cd "$1" && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error; })
 }
 
-# The official clients.
+# What the requirements.txt of a folder names, into a virtual environment of its own.
+install_python() {
+	command -v python3 >/dev/null || { echo "tests need Python 3.10 or later: please install it" >&2; exit 1; }
+	cmp -s "$1/requirements.txt" "$1/.venv/installed" && return
+	if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+		command -v apt-get >/dev/null || { echo "tests need Python's venv: please install it" >&2; exit 1; }
+		as_root apt-get update -qq
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
+	fi
+	python3 -m venv --clear "$1/.venv"
+	"$1/.venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$1/requirements.txt"
+	cp "$1/requirements.txt" "$1/.venv/installed"
+}
+
+# The official clients, and schemathesis, which makes requests from the OpenAPI description.
 install_clients() {
 	install_packages test/clients
+	install_python test/clients/python
+	install_python tools/schemathesis
 	export TOLLKEY_TEST_CLIENTS=1
 }
 

@@ -4,51 +4,62 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 )
 
 const clientTests = "../../test/clients"
 
-// TestOfficialClients drives the server with the official npm client, which is told the server's address and nothing else.
+// clients gives the commands that drive the server with each official client, the folder that they run in, and what is there once the client is
+// installed. The last command looks whether every operation that both client and server have was answered with success.
+var clients = map[string]struct {
+	folder, installed string
+	commands          [][]string
+}{
+	"typescript": {clientTests, clientTests + "/node_modules/.package-lock.json", [][]string{{"node", "--test", "--test-reporter=spec"}, {"node", "covered.mjs"}}},
+	"python":     {clientTests + "/python", clientTests + "/python/.venv/installed", [][]string{{"./.venv/bin/python", "-B", "-m", "unittest"}, {"./.venv/bin/python", "-B", "covered.py"}}},
+}
+
+// TestOfficialClients drives the server with the official clients, which are told the server's address and nothing else.
 func TestOfficialClients(t *testing.T) {
-	needClients(t)
-	files, err := filepath.Glob(filepath.Join(clientTests, "*.test.mjs"))
-	if err != nil || len(files) == 0 {
-		t.Fatal("no tests in ", clientTests, err)
-	}
-	arguments := []string{"--test", "--test-reporter=spec"}
-	for _, f := range files {
-		arguments = append(arguments, filepath.Base(f))
-	}
-	for name, config := range engines {
-		t.Run(name, func(t *testing.T) {
-			c := config(t)
-			c.Listen, c.RootKey, c.MasterKeys = "127.0.0.1:0", rootKey, masterKeys(1)
-			s, stop := start(t, c)
-			defer stop()
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-			defer cancel()
-			node := exec.CommandContext(ctx, "node", arguments...)
-			node.Dir = clientTests
-			node.Env = append(os.Environ(), "TOLLKEY_URL=http://"+string(s), "TOLLKEY_ROOT_KEY="+rootKey, "NO_COLOR=1")
-			if out, err := node.CombinedOutput(); err != nil {
-				t.Errorf("node: %v\n%s", err, out)
-			}
-		})
+	for client, c := range clients {
+		for name, config := range engines {
+			t.Run(client+"/"+name, func(t *testing.T) {
+				need(t, c.installed)
+				config := config(t)
+				config.Listen, config.RootKey, config.MasterKeys = "127.0.0.1:0", rootKey, masterKeys(1)
+				s, stop := start(t, config)
+				defer stop()
+				for _, command := range c.commands {
+					s.drive(t, c.folder, command)
+				}
+			})
+		}
 	}
 }
 
-// needClients skips the test where the client is not installed, and fails it where it must be.
-func needClients(t *testing.T) {
+// drive runs a command of a client's tests.
+func (s server) drive(t *testing.T, folder string, command []string) {
 	t.Helper()
-	_, err := os.Stat(filepath.Join(clientTests, "node_modules"))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, command[0], command[1:]...)
+	c.Dir = folder
+	c.Env = append(os.Environ(), "TOLLKEY_URL=http://"+string(s), "TOLLKEY_ROOT_KEY="+rootKey, "NO_COLOR=1")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v: %v\n%s", command, err, out)
+	}
+}
+
+// need skips a test where what it drives the server with is not installed, and fails it where it must be.
+func need(t *testing.T, installed string) {
+	t.Helper()
+	_, err := os.Stat(installed)
 	switch {
 	case err == nil:
 	case os.Getenv("CI") != "" || os.Getenv("TOLLKEY_TEST_CLIENTS") != "":
-		t.Fatal("the clients are not installed: run scripts/test")
+		t.Fatal("run scripts/test, which installs ", installed)
 	default:
-		t.Skip("run npm ci in test/clients")
+		t.Skip("scripts/test installs ", installed)
 	}
 }

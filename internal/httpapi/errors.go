@@ -77,11 +77,17 @@ func (s *server) fail(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	var (
 		known    *tollkey.Error
 		tooLarge *http.MaxBytesError
+		garbled  *noText
 		body     *ogenerrors.DecodeBodyError
 		request  *ogenerrors.DecodeRequestError
 	)
 	switch {
 	case errors.As(err, &known):
+	case errors.As(err, &garbled):
+		s.invalid(w, r, r.Method+" "+r.URL.Path+" failed to validate schema.", fault{
+			Location: "requestBody", Message: garbled.Error() + ".", Fix: "Send UTF-8 without NUL; what is not text can be sent as base64.",
+		})
+		return
 	case errors.As(err, &tooLarge):
 		known = tollkey.NewError(tollkey.CodeTooLarge, tollkey.ReasonTooLarge, "The body is larger than 10 MiB.")
 	case errors.As(err, &request), errors.As(err, &body):
@@ -152,12 +158,17 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, e *tollkey.Error,
 	}
 }
 
-// errorType chooses the media type. The official clients recognize a 429 and whatever is wrong with identities.deleteIdentity only as problem+json, and the
-// others only as json, for which alone they ask.
-func errorType(r *http.Request, e *tollkey.Error) string {
+// knownType is the media type by which alone the official clients recognize an error: problem+json for a 429 and for whatever is wrong with
+// identities.deleteIdentity, and json for the others.
+func knownType(r *http.Request, e *tollkey.Error) string {
 	if e.Code == tollkey.CodeTooManyRequests || r.URL.Path == "/v2/identities.deleteIdentity" {
 		return problem
 	}
+	return plain
+}
+
+// errorType chooses the media type: problem+json for who takes it. The official clients ask for json alone.
+func errorType(r *http.Request, e *tollkey.Error) string {
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		media, _, _ := strings.Cut(part, ";")
 		switch strings.TrimSpace(media) {
@@ -165,7 +176,7 @@ func errorType(r *http.Request, e *tollkey.Error) string {
 			return problem
 		}
 	}
-	return plain
+	return knownType(r, e)
 }
 
 const (

@@ -105,7 +105,7 @@ func (s *server) guard(routes *wire.Server) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ev := &event{start: s.Now(), header: w.Header()}
 		ev.id = tollkey.NewID("req", ev.start)
-		ev.caller = control.Caller{Principal: &tollkey.Principal{}, RemoteIP: s.clientIP(r).String(), UserAgent: r.UserAgent()}
+		ev.caller = control.Caller{Principal: &tollkey.Principal{}, RemoteIP: s.clientIP(r).String(), UserAgent: strings.ToValidUTF8(r.UserAgent(), "\uFFFD")}
 		ctx := context.WithValue(r.Context(), eventKey{}, ev)
 		r = r.WithContext(ctx)
 		defer s.finish(ev)
@@ -139,12 +139,15 @@ func (s *server) HandleRootKey(ctx context.Context, _ wire.OperationName, _ wire
 	return ctx, nil
 }
 
-// authenticate runs when the request is known to be well-formed.
+// authenticate runs when the request is known to fit its schema.
 func (s *server) authenticate(r middleware.Request, next middleware.Next) (middleware.Response, error) {
 	ev := eventOf(r.Context)
 	ev.operation = r.OperationID
 	if r.OperationID == "liveness" {
 		return next(r)
+	}
+	if fault := textFault(r.RawBody); fault != nil {
+		return middleware.Response{}, fault
 	}
 	if s.Remote || r.OperationID != "verifyKey" && r.OperationID != "limit" { // a verification on a store in this process waits for nothing that may hang, and a timer costs it a tenth
 		ctx, cancel := context.WithTimeout(r.Context, requestTimeout)

@@ -45,9 +45,10 @@ func (s *server) undecodable(ctx context.Context, w http.ResponseWriter, r *http
 	}
 }
 
-// invalid answers a request that does not fit the schema: always in plain JSON.
+// invalid answers a request that does not fit the schema: whatever Accept says, in the type by which the official clients know it.
 func (s *server) invalid(w http.ResponseWriter, r *http.Request, detail string, faults ...fault) {
-	s.write(w, r, tollkey.Invalid("", detail), faults, plain)
+	e := tollkey.Invalid("", detail)
+	s.write(w, r, e, faults, knownType(r, e))
 }
 
 // schemas compiles the request schema of every path, at the first need.

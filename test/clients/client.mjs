@@ -72,8 +72,10 @@ const titles = {
   403: "Insufficient Permissions",
   404: "Not Found",
   409: "Conflicting Resource",
+  410: "Resource Gone",
   412: "Precondition Failed",
   413: "Request Entity Too Large",
+  429: "Too Many Requests",
 };
 
 /**
@@ -91,7 +93,9 @@ export async function refused(call, kind, status, type, title = titles[status]) 
   assert.equal(error.constructor.name, kind.name, String(error));
   assert.ok(error instanceof kind);
   assert.equal(error.statusCode, status);
-  assert.equal(error.contentType, "application/json");
+  // These the clients recognize as problem+json only, and the others as json only.
+  const problem = status === 429 || new URL(error.rawResponse.url).pathname === "/v2/identities.deleteIdentity";
+  assert.equal(error.contentType, problem ? "application/problem+json" : "application/json");
   const body = JSON.parse(error.body);
   assert.match(body.meta.requestId, /^req_[A-Za-z0-9]+$/);
   assert.equal(body.error.status, status);
@@ -106,3 +110,7 @@ export async function refused(call, kind, status, type, title = titles[status]) 
   }
   return body.error;
 }
+
+const described = await (await fetch(`${serverURL}/openapi.yaml`)).text();
+/** Whether the server has a procedure: tests of those that it has not are skipped. */
+export const served = (/** @type {string} */ procedure) => described.includes(`\n  /v2/${procedure}:\n`);

@@ -128,10 +128,27 @@ test("409", async () => {
   }
 });
 
+test("412: an API that is protected", async () => {
+  const apiId = await createApi();
+  await post("apis.updateApi", { apiId, deleteProtection: true });
+  await refused(unkey.apis.deleteApi({ apiId }), errors.PreconditionFailedErrorResponse, 412, "unkey/application/protected_resource", "Resource is protected");
+});
+
 test("412 and 413 arrive as the client's general error", async () => {
   const apiId = await createApi();
   await refused(unkey.keys.createKey({ apiId, recoverable: true }), errors.APIError, 412, "unkey/application/precondition_failed");
   await refused(unkey.keys.createKey({ apiId, meta: { text: "x".repeat(11 << 20) } }), errors.APIError, 413, "user/bad_request/request_body_too_large");
+});
+
+test("429: a workspace that has used up its requests", async () => {
+  const { rootKey } = await post("workspaces.createWorkspace", { name: unique("capped") });
+  await post("workspaces.updateWorkspace", { requestsPerMinute: 0 }, rootKey.key);
+  const other = client(rootKey.key), limited = /** @type {const} */ ([errors.TooManyRequestsErrorResponse, 429, "user/too_many_requests/workspace_rate_limited"]);
+  await refused(other.apis.createApi({ name: "payments" }), ...limited);
+  await refused(other.keys.verifyKey({ key: "k" }), ...limited);
+  await refused(other.ratelimit.limit({ namespace: "n", identifier: "i", limit: 1, duration: 1000 }), ...limited);
+  await refused(other.identities.deleteIdentity({ identity: "i" }), ...limited);
+  await refused(other.permissions.listRoles({}), ...limited);
 });
 
 test("an unknown procedure is no answer of this API", async () => {
