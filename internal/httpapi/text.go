@@ -56,7 +56,7 @@ func escaped(text []byte) (rune, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(string(text[2:6]), 16, 32)
-	return rune(n), err == nil
+	return rune(n), err == nil //nolint:gosec // it has 16 bits
 }
 
 func invalidAt(body []byte) int {
