@@ -110,7 +110,3 @@ export async function refused(call, kind, status, type, title = titles[status]) 
   }
   return body.error;
 }
-
-const described = await (await fetch(`${serverURL}/openapi.yaml`)).text();
-/** Whether the server has a procedure: tests of those that it has not are skipped. */
-export const served = (/** @type {string} */ procedure) => described.includes(`\n  /v2/${procedure}:\n`);

@@ -75,6 +75,7 @@ MAKES = {
     "permissions.createRole": [("roleId", "permissions.roleId"), ("roleId", "permissions.role"), ("name", "permissions.role"), ("name", "keys.roles")],
     "identities.createIdentity": [("identityId", "identities.identity"), ("externalId", "identities.identity")],
     "ratelimit.setOverride": [("namespace", "ratelimit.namespace"), ("identifier", "ratelimit.identifier")],
+    "migrations.createMigration": [("migrationId", "keys.migrationId"), ("migrationId", "migrations.migrationId")],
     "portal.createPortal": [("portalId", "portal.portal"), ("slug", "portal.portal")],
     "portal.createSession": [("id", "portal.sessionId")],
     "portal.createKey": [("keyId", "portal.keyId")],
