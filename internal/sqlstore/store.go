@@ -76,7 +76,7 @@ func (t *tx) Announce(a store.Announcement) {
 	t.announce.Flush = t.announce.Flush || a.Flush
 }
 
-// maxListed is how many created keys or touched cells a change lists; beyond, it names a range or asks for a flush.
+// maxListed is how many created keys a change lists; beyond, it names the range of their ids.
 const maxListed = 100
 
 // changeBody is a change's part that is not in columns of its own.
