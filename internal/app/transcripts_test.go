@@ -209,6 +209,7 @@ var (
 	startText   = regexp.MustCompile(`"start": "([^"]*)"`)
 	resetText   = regexp.MustCompile(`"reset": (\d+)`)
 	lengthText  = regexp.MustCompile(`"duration":(\d+)`)
+	usedText    = regexp.MustCompile(`,\s+"lastUsedAt": \d{13}`) // comes some seconds after a use
 	tookText    = regexp.MustCompile(`"milliseconds": \d+`)
 	tokenText   = regexp.MustCompile(`\b(pst|pat)_[1-9A-HJ-NP-Za-km-z]{24}\b`)
 	timeText    = regexp.MustCompile(`\b\d{13}\b`)
@@ -245,6 +246,7 @@ func (n *names) normalize(text string) string {
 		}
 		return n.name(part[1], part[0])
 	})
+	text = usedText.ReplaceAllString(text, "")
 	text = replace(tokenText, text, func(part []string) string { return n.name(part[1], part[0]) })
 	text = replace(resetText, text, n.reset)
 	text = replace(timeText, text, func(part []string) string {
