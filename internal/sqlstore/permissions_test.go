@@ -273,7 +273,7 @@ func TestStatementsOfLongLists(t *testing.T) {
 				slugs[i] = fmt.Sprintf("p.%04d", i)
 			}
 			all, created, err := tx.PutPermissions(ctx, ws, slugs)
-			if err != nil || len(all) != 1000 || len(created) != 1000 || c.n > 75 {
+			if err != nil || len(all) != 1000 || len(created) != 1000 || c.n > 30 {
 				t.Errorf("1,000 new permissions: %d, %d in %d statements, %v", len(all), len(created), c.n, err)
 			}
 			k := key("key_1")
@@ -287,7 +287,7 @@ func TestStatementsOfLongLists(t *testing.T) {
 			if err == nil {
 				_, err = tx.finish(ctx)
 			}
-			if err != nil || c.n > 70 {
+			if err != nil || c.n > 25 {
 				t.Errorf("1,000 links and audit entries in %d statements, %v", c.n, err)
 			}
 			return err
